@@ -1,0 +1,1 @@
+"""Outgoing webhooks for Django REST Framework, declared by its serializers."""

@@ -1,0 +1,181 @@
+"""System checks: what is wrong with the settings and the declarations, said at start-up."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db.models import Model
+
+from drf_webhooks.conf import given, mistakes
+from drf_webhooks.event_types import is_event_type
+from drf_webhooks.registry import registry
+from drf_webhooks.tracing.paths import Resource, Trace, index
+
+__all__ = ["register"]
+
+_GETTERS = "signal_model_instance_base_getters"
+
+
+def register() -> None:
+    """Have Django run the checks."""
+    checks.register(check_settings, "drf_webhooks")
+    checks.register(check_resources, "drf_webhooks")
+
+
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Unknown settings, wrong types, and what the tables need of the project."""
+    found: list[checks.CheckMessage] = [
+        checks.Error(mistake, hint="See the reference of settings.", id="drf_webhooks.E001")
+        for mistake in mistakes(given())
+    ]
+    if not settings.USE_TZ:
+        found.append(
+            checks.Error(
+                "USE_TZ is False. Deliveries are due at moments, which need time zones.",
+                hint="Set USE_TZ = True.",
+                id="drf_webhooks.E009",
+            )
+        )
+    return found
+
+
+def check_resources(**_: Any) -> list[checks.CheckMessage]:
+    """Declarations that cannot work as they are written."""
+    return [
+        *_check_names(),
+        *_check_serializers(),
+        *(message for found in index().traces for message in _check_trace(found)),
+        *_check_opaque(index().traces),
+    ]
+
+
+def _check_names() -> Iterator[checks.CheckMessage]:
+    by_name = _grouped(lambda each: each.base_name)
+    for name, resources in by_name.items():
+        if len(resources) > 1:
+            yield checks.Error(
+                f"{_names(resources)} have one base_name, {name!r}. A receiver could not "
+                "tell their events apart.",
+                hint="Give each resource a base_name of its own.",
+                obj=resources[1],
+                id="drf_webhooks.E002",
+            )
+        if not isinstance(name, str) or not is_event_type(name):
+            yield checks.Error(
+                f"{_names(resources)} has the base_name {name!r}, which is no event type.",
+                hint="Use letters, digits and underscores joined by full stops: 'core.deposit'.",
+                obj=resources[0],
+                id="drf_webhooks.E005",
+            )
+
+
+def _check_serializers() -> Iterator[checks.CheckMessage]:
+    for serializer, resources in _grouped(lambda each: each.serializer_class).items():
+        if len(resources) > 1:
+            yield checks.Error(
+                f"{_names(resources)} declare one serializer, {serializer.__name__}. Each "
+                "change would be said twice.",
+                hint="Remove one of them, or give one a serializer of its own.",
+                obj=resources[1],
+                id="drf_webhooks.E003",
+            )
+    for resource in registry:
+        if not hasattr(resource, "model"):
+            yield checks.Error(
+                f"{resource.__name__}.serializer_class is {resource.serializer_class!r}, "
+                "which has no Meta.model.",
+                hint="Use a ModelSerializer.",
+                obj=resource,
+                id="drf_webhooks.E006",
+            )
+
+
+def _check_trace(found: Trace) -> Iterator[checks.CheckMessage]:
+    name = found.resource.__name__
+    if found.error is not None:
+        yield checks.Error(
+            f"{name}: {found.resource.serializer_class.__name__} cannot be made: "
+            f"{type(found.error).__name__}: {found.error}",
+            hint=(
+                "Return what its context needs from get_serializer_context(); there is no "
+                "request when a webhook is serialized."
+            ),
+            obj=found.resource,
+            id="drf_webhooks.E006",
+        )
+    for mistake in found.mistakes:
+        yield checks.Error(
+            f"{name}.depends_on has {mistake}.",
+            hint="Write ORM paths from the base model, like 'tenant__payments'.",
+            obj=found.resource,
+            id="drf_webhooks.E007",
+        )
+    for model, getter in found.resource.signal_model_instance_base_getters.items():
+        if not (isinstance(model, type) and issubclass(model, Model)) or not (
+            getter is None or callable(getter)
+        ):
+            yield checks.Error(
+                f"{name}.{_GETTERS} maps {model!r} to {getter!r}.",
+                hint="Map a model to a function of an instance, or to None to ignore the model.",
+                obj=found.resource,
+                id="drf_webhooks.E008",
+            )
+    yield from _check_unreachable(found)
+
+
+def _check_unreachable(found: Trace) -> Iterator[checks.CheckMessage]:
+    declared = {
+        model._meta.concrete_model
+        for model in found.resource.signal_model_instance_base_getters
+        if isinstance(model, type) and issubclass(model, Model)
+    }
+    serializer = found.resource.serializer_class.__name__
+    base = found.resource.model._meta.verbose_name_plural
+    for node in found.tree:
+        for lost in node.unreachable:
+            if lost.model._meta.concrete_model in declared or found.resource.depends_on:
+                continue
+            yield checks.Error(
+                f"{found.resource.__name__} cannot tell which {base} a changed "
+                f"{lost.model.__name__} concerns.\n{found.tree.draw('    ')}",
+                hint=(
+                    f'"{lost.name}" in {serializer} has no path in the ORM. Add '
+                    f"{lost.model.__name__} to {_GETTERS}, or map it to None to ignore it."
+                ),
+                obj=found.resource,
+                id="drf_webhooks.E004",
+            )
+
+
+def _check_opaque(traces: list[Trace]) -> Iterator[checks.CheckMessage]:
+    """Name fields whose code may read other rows, all in one message."""
+    unknown = [
+        f"{found.resource.__name__}: {'.'.join(filter(None, [node.accessor, opaque.name]))}"
+        for found in traces
+        if not found.resource.depends_on
+        for node in found.tree
+        for opaque in node.opaque
+    ]
+    if unknown:
+        yield checks.Warning(
+            f"{len(unknown)} serializer fields may read rows that are not monitored: "
+            f"{'; '.join(unknown)}.",
+            hint=(
+                "They run code of yours. If it reads other rows, name them in depends_on; "
+                "else silence this check."
+            ),
+            id="drf_webhooks.W001",
+        )
+
+
+def _grouped(key: Callable[[Any], Any]) -> dict[Any, list[Resource]]:
+    groups: dict[Any, list[Resource]] = defaultdict(list)
+    for resource in registry:
+        groups[key(resource)].append(resource)
+    return groups
+
+
+def _names(resources: list[Resource]) -> str:
+    return " and ".join(each.__name__ for each in resources)

@@ -1,0 +1,131 @@
+"""One attempt: sign, send, judge."""
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+
+from drf_webhooks import secret_keys
+from drf_webhooks.conf import Config
+from drf_webhooks.delivery.retries import retry_after, wait_before_next
+from drf_webhooks.delivery.signing import sign
+from drf_webhooks.delivery.store import Leased, Result
+from drf_webhooks.delivery.transport import Answer, Failure, Transport
+from drf_webhooks.models import Delivery
+
+__all__ = ["Verdict", "attempt", "judge"]
+
+_PUT_OFF = (429, 503)
+_GONE = 410
+
+try:
+    _USER_AGENT = f"drf-webhooks/{version('drf-webhooks')}"
+except PackageNotFoundError:  # pragma: no cover  # run from a source tree that is not installed
+    _USER_AGENT = "drf-webhooks"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a delivery after an attempt."""
+
+    state: Delivery.State
+    wait: timedelta | None = None
+    reason: str = ""
+    disables: str = ""
+
+
+async def attempt(
+    leased: Leased, transport: Transport, settings: Config, *, now: datetime | None = None
+) -> Result:
+    """Send a delivery once, and say what came of it. Raises nothing."""
+    started_at = now or datetime.now(tz=UTC)
+    refusal = _refusal(leased)
+    if refusal is not None:
+        return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=refusal)
+    headers = {
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        "user-agent": _USER_AGENT,
+        "webhook-id": leased.message_id,
+        "webhook-timestamp": str(int(started_at.timestamp())),
+        "webhook-signature": sign(
+            secret_keys.decode(leased.secret),
+            event_id=leased.message_id,
+            sent_at=started_at,
+            body=leased.body,
+        ),
+    }
+    outcome = await transport.post(leased.url, headers=headers, body=leased.body)
+    ended_at = datetime.now(tz=UTC)
+    verdict = judge(
+        outcome,
+        attempts=leased.attempt_count + 1,
+        age=leased.age,
+        now=started_at,
+        chance=random.random(),  # noqa: S311  # jitter
+        settings=settings,
+    )
+    return Result(
+        leased,
+        started_at,
+        max(ended_at - started_at, timedelta(0)),
+        verdict.state,
+        wait=verdict.wait,
+        reason=verdict.reason,
+        disables=verdict.disables,
+        status=outcome.status if isinstance(outcome, Answer) else None,
+        error=outcome.error if isinstance(outcome, Failure) else "",
+        detail=outcome.detail if isinstance(outcome, Failure) else "",
+        headers=outcome.headers if isinstance(outcome, Answer) else (),
+        body=outcome.body if isinstance(outcome, Answer) else b"",
+    )
+
+
+def judge(
+    outcome: Answer | Failure,
+    *,
+    attempts: int,
+    age: timedelta,
+    now: datetime,
+    chance: float,
+    settings: Config,
+) -> Verdict:
+    """Decide what becomes of a delivery.
+
+    2xx is success and everything else is not, redirects included. 410 and the response
+    header ``webhook-delivery: disable`` disable the endpoint, ``abort-message`` ends the
+    delivery, and 429 and 503 may put it off with ``Retry-After``.
+    """
+    asked = None
+    what = outcome.error if isinstance(outcome, Failure) else f"status {outcome.status}"
+    if isinstance(outcome, Answer):
+        wish = (outcome.header("webhook-delivery") or "").strip().lower()
+        is_success = 200 <= outcome.status < 300  # noqa: PLR2004  # HTTP's class of success
+        if outcome.status == _GONE or wish == "disable":
+            why = f"The receiver answered {what}" + (" and asked for it." if wish else ".")
+            state = Delivery.State.DELIVERED if is_success else Delivery.State.DEAD
+            return Verdict(state, reason="" if is_success else why, disables=why)
+        if is_success:
+            return Verdict(Delivery.State.DELIVERED)
+        if wish == "abort-message":
+            return Verdict(Delivery.State.DEAD, reason=f"The receiver aborted it with {what}.")
+        if outcome.status in _PUT_OFF:
+            asked = retry_after(outcome.header("retry-after"), now=now)
+    wait = wait_before_next(attempts, age=age, chance=chance, asked=asked, settings=settings)
+    if wait is None:
+        why = f"Given up after {attempts} attempts over {age}; the last one: {what}."
+        return Verdict(Delivery.State.DEAD, reason=why)
+    return Verdict(Delivery.State.WAITING, wait=wait)
+
+
+def _refusal(leased: Leased) -> str | None:
+    """Say why a delivery can never be sent, if that is so."""
+    if leased.event_owner is not None and leased.event_owner != leased.endpoint_owner:
+        return "The endpoint's owner does not own the object."
+    if not leased.has_body:
+        return "The event has no message."
+    try:
+        secret_keys.decode(leased.secret)
+    except ValueError:
+        return "The endpoint's secret cannot be read."
+    return None

@@ -1,0 +1,263 @@
+"""Write events and their deliveries, in the transaction that made them true."""
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from drf_webhooks.changes import Key
+from drf_webhooks.event_types import patterns
+from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
+
+__all__ = ["CHANNEL", "due", "keep_all", "listeners", "number", "take", "wanted", "write"]
+
+#: What PostgreSQL notifies when something is due.
+CHANNEL = "drf_webhooks"
+
+#: Distinct lists of event types that one query may bring; with more, each type is asked for.
+_MOST_LISTS = 200
+
+_NOW = {
+    "postgresql": "STATEMENT_TIMESTAMP()",
+    "mysql": "UTC_TIMESTAMP(6)",
+    "sqlite": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')",
+}
+
+_keepers = 0
+_keepers_lock = threading.Lock()
+
+
+@contextmanager
+def keep_all() -> Iterator[None]:
+    """Store events although nobody subscribes, in the whole process: for tests."""
+    global _keepers  # noqa: PLW0603  # for the whole process, threads included
+    with _keepers_lock:
+        _keepers += 1
+    try:
+        yield
+    finally:
+        with _keepers_lock:
+            _keepers -= 1
+
+
+def wanted(event_types: Iterable[str], using: str, known: dict[str, bool]) -> set[str]:
+    """Return those event types that an enabled endpoint subscribes to.
+
+    Args:
+        event_types: What may have to be said.
+        using: The database.
+        known: Answers of before, in this unit of work; new ones are added.
+
+    """
+    types = set(event_types)
+    if _keepers:
+        return types
+    unknown = types - known.keys()
+    if unknown:
+        _ask(unknown, using, known)
+    return {each for each in types if known[each]}
+
+
+def _ask(unknown: set[str], using: str, known: dict[str, bool]) -> None:
+    enabled = Endpoint.objects.using(using).filter(state=Endpoint.State.ENABLED)
+    lists = _rows(
+        using,
+        f"SELECT DISTINCT event_types FROM {_table(using, Endpoint)} "  # noqa: S608  # a table's name
+        f"WHERE state = 'enabled' LIMIT {_MOST_LISTS + 1}",
+        [],
+    )
+    if len(lists) <= _MOST_LISTS:
+        heard = {pattern for (text,) in lists for pattern in text.split()}
+        known.update({each: not heard.isdisjoint(patterns(each)) for each in unknown})
+        return
+    for each in unknown:
+        known[each] = any(
+            enabled.filter(event_types__contains=f" {pattern} ").exists()
+            for pattern in patterns(each)
+        )
+
+
+def listeners(event_types: Iterable[str], owners: Iterable[Any], using: str) -> set[Any]:
+    """Return the keys of those owners who have an enabled endpoint for one of some types."""
+    owners = list(owners)
+    if _keepers:
+        return set(owners)
+    endpoints = Endpoint.objects.using(using).filter(owner__in=owners, state=Endpoint.State.ENABLED)
+    asked = {pattern for each in event_types for pattern in patterns(each)}
+    return {
+        owner
+        for owner, heard in endpoints.values_list("owner", "event_types")
+        if not asked.isdisjoint(heard)
+    }
+
+
+def number(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, Key], int]:
+    """Count one more event for each object, and return the new counts.
+
+    Locks each object's row until the transaction ends, in one order for everybody. Whoever
+    serializes the object after this sees what every earlier number said.
+    """
+    ordered = sorted(set(subjects))
+    connection = connections[using]
+    table = _table(using, BaseObject)
+    values = ", ".join(["(%s, %s, 1)"] * len(ordered))
+    parameters = [part for subject in ordered for part in subject]
+    insert = f"INSERT INTO {table} (resource, object_key, sequence) VALUES {values} "  # noqa: S608  # a table's name
+    read = "resource, object_key, sequence"
+    if connection.vendor == "mysql":
+        _execute(using, f"{insert} ON DUPLICATE KEY UPDATE sequence = sequence + 1", parameters)
+    else:
+        insert += (
+            f"ON CONFLICT (resource, object_key) DO UPDATE SET sequence = {table}.sequence + 1"
+        )
+        if connection.features.can_return_rows_from_bulk_insert:
+            rows = _rows(using, f"{insert} RETURNING {read}", parameters)
+            return {(resource, key): count for resource, key, count in rows}
+        _execute(using, insert, parameters)
+    pairs = ", ".join(["(%s, %s)"] * len(ordered))
+    rows = _rows(
+        using,
+        f"SELECT {read} FROM {table} WHERE (resource, object_key) IN ({pairs})",  # noqa: S608  # a table's name
+        parameters,
+    )
+    return {(resource, key): count for resource, key, count in rows}
+
+
+def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:
+    """Insert events, and with ``is_final`` a delivery for each endpoint that subscribes.
+
+    Two statements for any number of endpoints, one on PostgreSQL.
+    """
+    if not events:
+        return
+    connection = connections[using]
+    sendable = [each for each in events if each.body is not None] if is_final else []
+    insert, parameters = _insert(connection, events)
+    if connection.vendor == "postgresql":
+        _write_at_once(using, insert, parameters, sendable)
+        return
+    _execute(using, insert, parameters)
+    if sendable:
+        marks = ", ".join(["%s"] * len(sendable))
+        key = Event._meta.pk
+        ids = [key.get_db_prep_save(each.pk, connection=connection) for each in sendable]
+        fan_out, more = _fan_out(connection, _table(using, Event), sendable)
+        _execute(using, f"{fan_out} AND e.id IN ({marks})", [*more, *ids])
+
+
+def _write_at_once(
+    using: str, insert: str, parameters: list[Any], sendable: Sequence[Event]
+) -> None:
+    """Insert, fan out and notify in one statement, as only PostgreSQL can."""
+    notify = f"SELECT pg_notify('{CHANNEL}', '')"
+    if not sendable:
+        # Events that the worker serializes are due too.
+        _execute(using, f"WITH e AS ({insert} RETURNING id) {notify} FROM e LIMIT 1", parameters)
+        return
+    connection = connections[using]
+    fan_out, more = _fan_out(connection, "e", sendable)
+    _execute(
+        using,
+        f"WITH e AS ({insert} RETURNING id, type, owner_id, body), "
+        f"d AS ({fan_out} AND e.body IS NOT NULL RETURNING 1) {notify} FROM d LIMIT 1",
+        [*parameters, *more],
+    )
+
+
+def _insert(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> tuple[str, list[Any]]:
+    fields = Event._meta.concrete_fields
+    row = f"({', '.join(['%s'] * len(fields))})"
+    columns = ", ".join(connection.ops.quote_name(str(each.column)) for each in fields)
+    parameters = [
+        each.get_db_prep_save(getattr(event, each.attname), connection=connection)
+        for event in events
+        for each in fields
+    ]
+    statement = (
+        f"INSERT INTO {_table(connection.alias, Event)} ({columns}) "  # noqa: S608  # names of tables and columns
+        f"VALUES {', '.join([row] * len(events))}"
+    )
+    return statement, parameters
+
+
+def _fan_out(
+    connection: BaseDatabaseWrapper, source: str, events: Sequence[Event]
+) -> tuple[str, list[Any]]:
+    """Return the statement that makes deliveries of events, open to one more condition."""
+    using = connection.alias
+    pairs = sorted({(each.type, pattern) for each in events for pattern in patterns(each.type)})
+    first, *others = ["SELECT %s AS type, %s AS pattern"] + ["SELECT %s, %s"] * (len(pairs) - 1)
+    if connection.vendor == "postgresql":
+        first = "SELECT %s::text AS type, %s::text AS pattern"
+    matching = {
+        "postgresql": "STRPOS(p.event_types, t.pattern) > 0",
+        "mysql": "LOCATE(BINARY t.pattern, BINARY p.event_types) > 0",
+        "sqlite": "INSTR(p.event_types, t.pattern) > 0",
+    }[connection.vendor]
+    same_type = (
+        "BINARY t.type = BINARY e.type" if connection.vendor == "mysql" else "t.type = e.type"
+    )
+    now = _NOW[connection.vendor]
+    statement = (
+        f"INSERT INTO {_table(using, Delivery)} "  # noqa: S608  # names of tables
+        "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at) "
+        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now} "
+        f"FROM {source} e CROSS JOIN {_table(using, Endpoint)} p "
+        "WHERE p.state = 'enabled' AND (e.owner_id IS NULL OR e.owner_id = p.owner_id) "
+        f"AND EXISTS (SELECT 1 FROM ({' UNION ALL '.join([first, *others])}) t "
+        f"WHERE {same_type} AND {matching})"
+    )
+    return statement, [part for kind, pattern in pairs for part in (kind, f" {pattern} ")]
+
+
+def take(ids: Iterable[uuid.UUID], using: str) -> list[Event]:
+    """Lock held events that are still held, and remove them: they are written anew."""
+    events = Event.objects.using(using).filter(pk__in=list(ids), held_until__isnull=False)
+    if connections[using].features.has_select_for_update:
+        events = events.select_for_update()
+    taken = list(events)
+    if taken:
+        Event.objects.using(using).filter(pk__in=[each.pk for each in taken])._raw_delete(
+            using
+        )  # no signals: held events have no deliveries
+    return taken
+
+
+def due(using: str, *, limit: int) -> list[Event]:
+    """Lock and remove held events whose hold is over, by the database's clock."""
+    connection = connections[using]
+    table = _table(using, Event)
+    skip = (
+        " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    )
+    rows = _rows(
+        using,
+        f"SELECT id FROM {table} WHERE held_until <= {_NOW[connection.vendor]} "  # noqa: S608  # a table's name
+        f"ORDER BY held_until LIMIT {limit}{skip}",
+        [],
+    )
+    return take([uuid.UUID(str(pk)) for (pk,) in rows], using) if rows else []
+
+
+def _table(using: str, model: Any) -> str:
+    return str(connections[using].ops.quote_name(model._meta.db_table))
+
+
+def _execute(using: str, statement: str, parameters: list[Any]) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def _rows(using: str, statement: str, parameters: list[Any]) -> list[Any]:
+    cursor: CursorWrapper
+    with connections[using].cursor() as cursor:
+        # Without parameters drivers leave "%%" as it is; an empty list counts as none.
+        cursor.execute(
+            statement if parameters else statement.replace("%%", "%"), parameters or None
+        )
+        return list(cursor.fetchall())

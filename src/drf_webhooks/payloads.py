@@ -1,0 +1,191 @@
+"""Load base objects afresh and serialize them, once for each audience."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import DatabaseError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.utils.encoders import JSONEncoder
+
+from drf_webhooks.changes import Found, Key, object_key
+from drf_webhooks.conf import config
+from drf_webhooks.exceptions import PayloadError
+from drf_webhooks.registry import registry
+from drf_webhooks.tracing.paths import Resource, index
+
+__all__ = [
+    "Loaded",
+    "data_of",
+    "encode",
+    "found",
+    "key_data",
+    "load",
+    "message",
+    "owner_key",
+    "primary_key",
+]
+
+logger = logging.getLogger(__name__)
+
+_serializers = threading.local()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A base object as the database has it now, and who owns it.
+
+    ``owners`` is ``(None,)`` for a resource without owners, and empty if nobody owns it.
+    """
+
+    instance: Any
+    owners: tuple[Any, ...]
+
+
+def load(resource: Resource, pks: Sequence[Any], using: str) -> dict[Key, Loaded]:
+    """Read base objects by primary key, with the relations that the serializer reads."""
+    trace = index().trace_of(resource)
+    queryset: QuerySet[Any] = resource.get_queryset().using(using)
+    if trace.select_related:
+        queryset = queryset.select_related(*trace.select_related)
+    if trace.prefetch_related:
+        queryset = queryset.prefetch_related(*trace.prefetch_related)
+    chosen = queryset.filter(pk=pks[0]) if len(pks) == 1 else queryset.filter(pk__in=pks)
+    return {
+        object_key(instance.pk): Loaded(instance, _owners(resource, instance))
+        for instance in chosen
+    }
+
+
+def _owners(resource: Resource, instance: Any) -> tuple[Any, ...]:
+    if not resource.is_scoped():
+        return (None,)
+    owner = resource.get_owner(instance)
+    if owner is None:
+        return ()
+    if isinstance(owner, Iterable) and not isinstance(owner, str | bytes | Model):
+        return tuple(each for each in owner if each is not None)
+    return (owner,)
+
+
+def owner_key(owner: Any) -> Any:
+    """Return the primary key of an owner that is given as an instance or as a key."""
+    return owner.pk if isinstance(owner, Model) else owner
+
+
+def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
+    """Return the serialized form of a base object as JSON.
+
+    Raises:
+        PayloadError: the serializer failed, or its result is no JSON.
+        DatabaseError: a query of the serializer failed. Not a matter of the payload alone:
+            PostgreSQL refuses everything that follows in the transaction.
+
+    """
+    try:
+        serializer = _serializer(resource, owner)
+        return encode(serializer.to_representation(instance))
+    except DatabaseError:
+        raise
+    except Exception as error:
+        msg = (
+            f"{resource.__name__} could not serialize {resource.model.__name__} "
+            f"{object_key(instance.pk)}: {type(error).__name__}: {error}"
+        )
+        raise PayloadError(msg) from error
+
+
+def key_data(resource: Resource, pk: Any) -> bytes:
+    """Return the fields of the serialized form that hold the primary key, as JSON."""
+    name = resource.model._meta.pk.name
+    for each in _serializer(resource, None).fields.values():
+        if not each.write_only and each.source in {name, "pk"}:
+            return encode({each.field_name: each.to_representation(pk)})
+    return encode({name: pk})
+
+
+def found(resource: Resource, loaded: Loaded) -> tuple[Found, ...]:
+    """Keep what a deleted object's event will need: its owners, and its form if asked for."""
+    is_whole = resource.deleted_payload == "full"
+    return tuple(
+        Found(
+            (owner_key(owner),),
+            data_of(resource, loaded.instance, owner) if is_whole else None,
+        )
+        for owner in loaded.owners
+    )
+
+
+def encode(data: Any) -> bytes:
+    """Return compact UTF-8 JSON, of everything that DRF's renderer takes."""
+    text = json.dumps(
+        data, cls=JSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.encode()
+
+
+def message(
+    event_type: str, *, data: bytes, sequence: int, at: datetime, object_key: Key = ""
+) -> bytes:
+    """Return the body that is sent (Standard Webhooks 1.0.0, payload structure)."""
+    front = encode({"type": event_type, "timestamp": at, "sequence": sequence})
+    body = front[:-1] + b',"data":' + data + b"}"
+    if len(body) > config().PAYLOAD_WARN_BYTES:
+        logger.warning(
+            "%s %s has a message of %d bytes. Receivers expect less than %d.",
+            event_type,
+            object_key,
+            len(body),
+            config().PAYLOAD_WARN_BYTES,
+        )
+    return body
+
+
+def _serializer(resource: Resource, owner: Any) -> Any:
+    """Return a serializer, kept for each thread: to make one costs more than to use it.
+
+    Used for one object after the other, like the child of a ``ListSerializer``.
+    """
+    kept: dict[Any, tuple[int, dict[str, Any], Any]] = _serializers.__dict__.setdefault("kept", {})
+    context = {"request": _request(config().BASE_URL), **resource.get_serializer_context(owner)}
+    known = kept.get(resource)
+    if known is not None and known[0] == registry.generation and known[1] == context:
+        return known[2]
+    serializer = resource.serializer_class(context=context)
+    kept[resource] = registry.generation, context, serializer
+    return serializer
+
+
+_requests: dict[str, Request] = {}
+
+
+def _request(base_url: str | None) -> Request | None:
+    """Return a request that makes absolute URLs, or ``None`` for relative ones."""
+    if base_url is None:
+        return None
+    if base_url not in _requests:
+        parts = urlsplit(base_url)
+        request = HttpRequest()
+        request.method = "GET"
+        request.META = {
+            "SERVER_NAME": parts.hostname or "",
+            "SERVER_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
+            "HTTP_HOST": parts.netloc,
+            "wsgi.url_scheme": parts.scheme,
+        }
+        request._get_scheme = lambda: parts.scheme  # type: ignore[attr-defined]  # what WSGIRequest defines too
+        _requests[base_url] = Request(request)
+    return _requests[base_url]
+
+
+def primary_key(model: type[Model], key: Key) -> Any:
+    """Return the primary key that canonical JSON text stands for."""
+    value = json.loads(key)
+    return tuple(value) if isinstance(value, list) else model._meta.pk.to_python(value)

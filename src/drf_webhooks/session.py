@@ -1,0 +1,366 @@
+"""Sessions: one unit of work that says each thing once, and blocks that say nothing."""
+
+import inspect
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connections, transaction
+from django.db.models import Model, QuerySet
+
+from drf_webhooks import transactions
+from drf_webhooks.changes import Changes, Held, Operation, Subject
+from drf_webhooks.conf import config
+from drf_webhooks.transactions import Log, log_of, open_logs
+
+__all__ = ["WebhookSignalSession", "disable_webhooks", "webhook_signal_session"]
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_current: ContextVar["WebhookSignalSession | None"] = ContextVar(
+    "drf_webhooks_session", default=None
+)
+_disabled: ContextVar[frozenset[Any]] = ContextVar("drf_webhooks_disabled", default=frozenset())
+_EVERYTHING = object()
+
+
+class Recorder(Protocol):
+    """What sessions need of the half that stores events."""
+
+    def record(self, changes: Changes, log: Log) -> None:
+        """Store the final events of some changes."""
+
+    def hold(
+        self,
+        changes: Changes,
+        log: Log,
+        *,
+        session: uuid.UUID,
+        held: dict[Subject, Held],
+        interest: dict[str, bool],
+    ) -> dict[Subject, Held | None]:
+        """Store events that wait for a session's end; return what is new about them."""
+
+    def release(self, held: dict[Subject, Held], using: str) -> None:
+        """Serialize and release held events."""
+
+    def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
+        """Note that an object changed, as its signals would."""
+
+
+_recorders: list[Recorder] = []
+
+
+def install(recorder: Recorder) -> None:
+    """Say who stores events, and follow every connection from now on."""
+    _recorders[:] = [recorder]
+    transactions.install(_record_transaction)
+
+
+class WebhookSignalSession:
+    """One unit of work. Collects changes, and says one thing of each object at its end.
+
+    Made by :func:`webhook_signal_session`.
+    """
+
+    def __init__(self) -> None:
+        self.id = uuid.uuid4()
+        self.is_open = True
+        self._held: dict[str, dict[Subject, Held]] = {}
+        self._interest: dict[str, dict[str, bool]] = {}
+        # Threads and tasks that were started with a copy of the context share the session.
+        self._lock = threading.RLock()
+
+    def created(self, objects: Model | QuerySet[Any]) -> None:
+        """Note that objects were created, where no signal says so."""
+        self._note(objects, Operation.CREATED)
+
+    def updated(self, objects: Model | QuerySet[Any]) -> None:
+        """Note that objects were changed, where no signal says so."""
+        self._note(objects, Operation.UPDATED)
+
+    def deleted(self, objects: Model | QuerySet[Any]) -> None:
+        """Note that objects are about to be deleted, where no signal says so."""
+        self._note(objects, Operation.DELETED)
+
+    def interest(self, using: str) -> dict[str, bool]:
+        """Return which event types somebody wants, as far as this session has asked."""
+        return self._interest.setdefault(using, {})
+
+    def forget_interest(self) -> None:
+        """Ask again: an endpoint has changed."""
+        self._interest.clear()
+
+    def hold(self, changes: Changes, log: Log) -> Callable[[], None]:
+        """Store events in the open transaction that wait for the session's end."""
+        with self._lock:
+            held = _recorder().hold(
+                changes,
+                log,
+                session=self.id,
+                held=self._held.get(log.using, {}),
+                interest=self.interest(log.using),
+            )
+
+        def keep() -> None:
+            with self._lock:
+                mine = self._held.setdefault(log.using, {})
+                for subject, now_held in held.items():
+                    before = mine.pop(subject, None)
+                    if now_held is not None:
+                        mine[subject] = now_held.joined(before)
+
+        return keep
+
+    def finish(self, *, failed: bool) -> None:
+        """Say what is left to say. Called once, in the thread that owns the connections."""
+        self.is_open = False
+        for log in open_logs():
+            log.end_test_unit()
+            # After an exception the open transaction may be broken or about to be undone:
+            # what it noted is recorded before its commit, if there is one.
+            if not failed and not log.connection.needs_rollback:
+                self._finish_transaction(log)
+        with self._lock:
+            waiting, self._held = self._held, {}
+        for using, held in waiting.items():
+            if held and not connections[using].needs_rollback:
+                self._release(held, using)
+
+    def _release(self, held: dict[Subject, Held], using: str) -> None:
+        try:
+            with transaction.atomic(using=using):
+                _recorder().release(held, using)
+        except DatabaseError:
+            # The changes are committed and their events are stored: the work was done.
+            logger.exception(
+                "Session %s could not release %d events. They stay held; a worker releases "
+                "them within %s.",
+                self.id,
+                len(held),
+                config().SESSION_HOLD,
+            )
+
+    def _finish_transaction(self, log: Log) -> None:
+        changes = log.take(self)
+        if not changes:
+            return
+        if self._held.get(log.using):
+            self.hold(changes, log)()
+        else:
+            with transaction.atomic(using=log.using):
+                _recorder().record(changes, log)
+
+    def _note(self, objects: Model | QuerySet[Any], operation: Operation) -> None:
+        model, using, pks = identify(objects)
+        with recording(using, session=self) as changes:
+            if changes is not None:
+                for pk in pks:
+                    _recorder().note(changes, model, pk, operation)
+
+
+def identify(objects: Model | QuerySet[Any]) -> tuple[type[Model], str, list[Any]]:
+    """Return the model, the database and the primary keys of an object or a queryset."""
+    if isinstance(objects, Model):
+        if objects.pk is None:
+            msg = f"{objects!r} has no primary key. Save it before webhooks are triggered for it."
+            raise ValueError(msg)
+        return type(objects), objects._state.db or "default", [objects.pk]
+    return objects.model, objects.db, list(objects.values_list("pk", flat=True))
+
+
+@contextmanager
+def recording(
+    using: str, *, session: WebhookSignalSession | None = None, is_asked: bool = False
+) -> Iterator[Changes | None]:
+    """Give the place where changes are noted, in a transaction of its own if none is open.
+
+    Args:
+        using: The database that changes.
+        session: The session that they belong to; by default the current one.
+        is_asked: Somebody asks by hand: ``IMPLICIT_SESSIONS = False`` does not matter.
+
+    """
+    session = session if session is not None and session.is_open else current_session()
+    if session is None and not is_asked and not config().IMPLICIT_SESSIONS:
+        yield None
+        return
+    connection = connections[using]
+    if connection.in_atomic_block or not connection.get_autocommit():
+        yield log_of(using).changes(session)
+    else:
+        with transaction.atomic(using=using):
+            yield log_of(using).changes(session)
+
+
+def changes_now(using: str) -> Changes | None:
+    """Return where changes are noted, or ``None`` if they are not noted at all."""
+    session = current_session()
+    if session is None and not config().IMPLICIT_SESSIONS:
+        return None
+    return log_of(using).changes(session)
+
+
+def interest_now(using: str) -> dict[str, bool]:
+    """Return which event types somebody wants, as far as it was asked in this unit of work."""
+    session = current_session()
+    return log_of(using).interest if session is None else session.interest(using)
+
+
+def current_session() -> WebhookSignalSession | None:
+    """Return the open session of this context.
+
+    A task or a thread may outlive the session that it was started in: then it has none.
+    """
+    session = _current.get()
+    return session if session is not None and session.is_open else None
+
+
+def is_recording() -> bool:
+    """Tell whether a change that happens now is noted."""
+    return _EVERYTHING not in _disabled.get() and (
+        current_session() is not None or config().IMPLICIT_SESSIONS
+    )
+
+
+def is_disabled(resource: type[Any]) -> bool:
+    """Tell whether a resource says nothing in this block."""
+    disabled = _disabled.get()
+    return bool(disabled) and (resource in disabled or _EVERYTHING in disabled)
+
+
+def forget_interest(using: str) -> None:
+    """Ask again who wants what: an endpoint has changed in this unit of work."""
+    log_of(using).interest.clear()
+    session = current_session()
+    if session is not None:
+        session.forget_interest()
+
+
+def _recorder() -> Recorder:
+    return _recorders[0]
+
+
+def _record_transaction(log: Log) -> Callable[[], None]:
+    afterwards = []
+    for session, changes in log.take_all().items():
+        if isinstance(session, WebhookSignalSession) and session.is_open:
+            afterwards.append(session.hold(changes, log))
+        else:
+            _recorder().record(changes, log)
+
+    def after_commit() -> None:
+        for act in afterwards:
+            act()
+
+    return after_commit
+
+
+class webhook_signal_session:  # noqa: N801  # used like contextlib's managers
+    """Open a session: ``with``, ``async with``, or a decorator of a function of either kind.
+
+    A session inside a session joins the outer one.
+    """
+
+    def __init__(self) -> None:
+        self._session: WebhookSignalSession | None = None
+        self._token: Token[WebhookSignalSession | None] | None = None
+
+    def __enter__(self) -> WebhookSignalSession:
+        session = current_session()
+        if session is None:
+            session = self._session = WebhookSignalSession()
+            self._token = _current.set(session)
+        return session
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session = self._leave()
+        if session is not None:
+            session.finish(failed=exc_type is not None)
+
+    async def __aenter__(self) -> WebhookSignalSession:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session = self._leave()
+        if session is not None:
+            await sync_to_async(session.finish)(failed=exc_type is not None)
+
+    def _leave(self) -> WebhookSignalSession | None:
+        session, self._session = self._session, None
+        token, self._token = self._token, None
+        if token is not None:
+            _current.reset(token)
+        return session
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        return _decorated(function, type(self))
+
+
+class disable_webhooks:  # noqa: N801  # used like contextlib's managers
+    """Note nothing in a block: ``with``, ``async with``, or a decorator.
+
+    Args:
+        resources: The resources that say nothing; by default all of them.
+
+    """
+
+    def __init__(self, *resources: type[Any]) -> None:
+        self._given = resources
+        self._resources: frozenset[Any] = frozenset(resources or [_EVERYTHING])
+        self._tokens: list[Token[frozenset[Any]]] = []
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_disabled.set(_disabled.get() | self._resources))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _disabled.reset(self._tokens.pop())
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        return _decorated(function, lambda: type(self)(*self._given))
+
+
+def _decorated(function: Callable[P, R], manager: Callable[[], Any]) -> Callable[P, R]:
+    """Run a function inside a manager that is made anew for each call."""
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async with manager():
+                return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", run_async)
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with manager():
+            return function(*args, **kwargs)
+
+    return run

@@ -1,0 +1,52 @@
+"""Turn changes into the base objects they concern, with as few queries as can be."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from drf_webhooks.changes import Changes, Noted, Operation, Subject, object_key
+from drf_webhooks.tracing.paths import Path
+
+__all__ = ["CHUNK", "resolve"]
+
+#: Keys in one query. Below every database's limit on parameters, and memory stays bounded.
+CHUNK = 500
+
+
+def resolve(
+    changes: Changes, using: str, *, is_wanted: Callable[[Any], bool]
+) -> dict[Subject, Noted]:
+    """Return what is to be said of which base object, in the order of the first change.
+
+    One query for each path and each 500 rows that changed behind it.
+    """
+    said = {
+        subject: replace(noted) for subject, noted in changes.bases.items() if is_wanted(subject[0])
+    }
+    nested = [(subject, noted) for subject, noted in changes.above.items() if is_wanted(subject[0])]
+    for path, rows in changes.nested.items():
+        if isinstance(path, Path) and is_wanted(path.resource):
+            nested += _above(path, rows, using)
+    for subject, noted in nested:
+        known = said.get(subject)
+        if known is None:
+            said[subject] = noted
+        elif known.operation is Operation.UPDATED:
+            known.order = min(known.order, noted.order)
+    return {
+        subject: noted
+        for subject, noted in sorted(said.items(), key=lambda item: item[1].order)
+        if noted.operation is not None
+    }
+
+
+def _above(path: Path, rows: dict[Any, int], using: str) -> list[tuple[Subject, Noted]]:
+    found = []
+    pks = list(rows)
+    for start in range(0, len(pks), CHUNK):
+        chunk = pks[start : start + CHUNK]
+        order = rows[chunk[0]]
+        for pk in path.base_keys(chunk, using):
+            subject = (path.resource, object_key(pk))
+            found.append((subject, Noted(pk, Operation.UPDATED, order)))
+    return found

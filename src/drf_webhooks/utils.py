@@ -1,0 +1,5 @@
+"""Names of earlier versions; defines nothing."""
+
+from drf_webhooks.resources import ModelSerializerWebhook
+
+__all__ = ["ModelSerializerWebhook"]

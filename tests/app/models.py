@@ -1,0 +1,80 @@
+"""A rental business: every kind of relation that a serializer may follow."""
+
+import uuid
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class User(AbstractUser):
+    """A person who can log in."""
+
+
+class Address(models.Model):
+    street = models.CharField(max_length=50)
+    city = models.CharField(max_length=50, default="Graz")
+
+    def __str__(self) -> str:
+        return f"{self.street}, {self.city}"
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=50, unique=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Landlord(models.Model):
+    name = models.CharField(max_length=50)
+    address = models.ForeignKey(Address, models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RentalUnit(models.Model):
+    name = models.CharField(max_length=50)
+    address = models.OneToOneField(Address, models.SET_NULL, null=True, related_name="unit")
+    landlord = models.ForeignKey(Landlord, models.SET_NULL, null=True, related_name="units")
+    tags = models.ManyToManyField(Tag, related_name="units")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Tenant(models.Model):
+    name = models.CharField(max_length=50)
+    notes = models.CharField(max_length=50, default="", blank=True)
+    address = models.ForeignKey(Address, models.SET_NULL, null=True)
+    user = models.OneToOneField(User, models.SET_NULL, null=True, related_name="tenant")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Deposit(models.Model):
+    amount = models.DecimalField(max_digits=10, decimal_places=2, default=0)
+    note = models.CharField(max_length=50, default="", blank=True)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="deposits")
+    unit = models.ForeignKey(RentalUnit, models.CASCADE, null=True, related_name="deposits")
+    landlord = models.ForeignKey(Landlord, models.SET_NULL, null=True, related_name="deposits")
+
+    def __str__(self) -> str:
+        return f"{self.amount}"
+
+
+class Document(models.Model):
+    """Owned by a user, with a key that is no number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    title = models.CharField(max_length=50)
+    user = models.ForeignKey(User, models.CASCADE, null=True)
+    readers: "models.ManyToManyField[User, User]" = models.ManyToManyField(User, related_name="+")
+
+    class Meta:
+        ordering: ClassVar = ["pk"]
+
+    def __str__(self) -> str:
+        return self.title

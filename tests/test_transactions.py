@@ -1,0 +1,249 @@
+"""The commit: events are stored before it, or it does not happen."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test import TestCase, TransactionTestCase
+from rest_framework import serializers
+
+from drf_webhooks.exceptions import RecordingError
+from drf_webhooks.models import Endpoint, Event
+from drf_webhooks.registry import registry
+from drf_webhooks.resources import ModelSerializerWebhook
+from drf_webhooks.session import disable_webhooks
+from tests.app.models import Deposit, Tag, Tenant
+from tests.factories import make_deposit
+from tests.test_session import names
+
+
+@pytest.fixture
+def deposit(transactional_db: None, everything: Endpoint) -> Deposit:
+    with disable_webhooks():
+        return make_deposit()
+
+
+class Swallowing(serializers.ModelSerializer[Tag]):
+    """Reads another table, and takes the error for an answer."""
+
+    more = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Tag
+        fields = ("id", "more")
+
+    def get_more(self, _: Tag) -> str:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT * FROM there_is_no_such_table")
+        except DatabaseError:
+            return "nothing"
+        return "something"
+
+
+class Failing(Swallowing):
+    def get_more(self, _: Tag) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM there_is_no_such_table")
+        return "something"
+
+
+class OnCommit(Swallowing):
+    said: list[str] = []  # what the callbacks of a test leave behind
+
+    def get_more(self, tag: Tag) -> str:
+        transaction.on_commit(lambda: self.said.append(tag.name))
+        with transaction.atomic():
+            return str(Tag.objects.count())
+
+
+def declare(serializer: type[serializers.ModelSerializer[Tag]]) -> None:
+    class TagWebhook(ModelSerializerWebhook):
+        serializer_class = serializer
+        base_name = "core.tag"
+
+
+@pytest.fixture(autouse=True)
+def _declared_as_before() -> Iterator[None]:
+    known = list(registry)
+    with registry.isolated():
+        for resource in known:
+            registry.add(resource)
+        yield
+
+
+def test_a_database_error_in_a_serializer_fails_the_commit(
+    transactional_db: None, everything: Endpoint
+) -> None:
+    declare(Failing)
+
+    with pytest.raises(DatabaseError):
+        Tag.objects.create(name="balcony")
+
+    assert not Tag.objects.exists()
+    assert not Event.objects.exists()
+    assert connection.get_autocommit()
+
+
+def test_a_swallowed_database_error_never_loses_the_change_in_silence(
+    transactional_db: None, everything: Endpoint
+) -> None:
+    declare(Swallowing)
+
+    try:
+        Tag.objects.create(name="balcony")
+    except (RecordingError, DatabaseError):
+        assert connection.vendor == "postgresql"
+
+    assert Tag.objects.count() == Event.objects.count()
+
+
+def test_callbacks_and_blocks_work_while_events_are_stored(
+    transactional_db: None, everything: Endpoint
+) -> None:
+    declare(OnCommit)
+    OnCommit.said.clear()
+
+    Tag.objects.create(name="balcony")
+
+    assert OnCommit.said == ["balcony"]
+    assert names("core.tag") == ["created"]
+
+
+def test_a_callback_of_somebody_else_that_raises_takes_no_event_away(deposit: Deposit) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        transaction.on_commit(fail)
+        deposit.save()
+
+    assert names() == ["updated"]
+
+
+def test_a_save_in_autocommit_stores_both_or_neither(deposit: Deposit) -> None:
+    def refuse(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if "drf_webhooks_event" in sql:
+            msg = "the disk is full"
+            raise DatabaseError(msg)
+        return execute(sql, params, many, context)
+
+    with pytest.raises(DatabaseError, match="the disk is full"), connection.execute_wrapper(refuse):
+        Tenant.objects.filter(pk=deposit.tenant_id).update(notes="x")
+        deposit.amount = 3
+        deposit.save()
+
+    deposit.refresh_from_db()
+    assert deposit.amount == 100
+    assert names() == []
+    deposit.save()
+    assert names() == ["updated"]
+
+
+def test_a_commit_that_fails_leaves_nothing_behind(deposit: Deposit) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        deposit.save()
+        Deposit.objects.create(tenant_id=10**9)
+
+    assert names() == []
+    deposit.save()
+    assert names() == ["updated"]
+
+
+def test_commit_inside_a_block_is_refused_as_ever(deposit: Deposit) -> None:
+    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+        deposit.save()
+        transaction.commit()
+
+    assert names() == []
+
+
+def test_turning_autocommit_on_commits_what_is_open(deposit: Deposit) -> None:
+    transaction.set_autocommit(False)
+    deposit.save()
+    transaction.set_autocommit(True)
+
+    assert names() == ["updated"]
+
+
+def test_a_lost_connection_takes_its_transaction_along(deposit: Deposit) -> None:
+    # MariaDB's driver lets its own error through from here.
+    errors = (DatabaseError, connection.Database.Error)  # type: ignore[attr-defined]  # the driver's module
+    with pytest.raises(errors), transaction.atomic():
+        deposit.save()
+        connection.close()
+        deposit.save()
+    connection.connect()
+
+    deposit.tenant.save()
+
+    assert names() == ["updated"]
+
+
+@pytest.mark.parametrize("savepoint", [True, False])
+def test_blocks_nest_to_any_depth(deposit: Deposit, *, savepoint: bool) -> None:
+    with transaction.atomic(durable=True):
+        for _ in range(2):
+            with transaction.atomic(savepoint=savepoint), transaction.atomic():
+                deposit.save()
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            with transaction.atomic():
+                deposit.delete()
+            raise ZeroDivisionError
+
+    assert names() == ["updated"]
+
+
+def test_a_question_undone_by_its_savepoint_is_not_answered(deposit: Deposit) -> None:
+    with transaction.atomic(), pytest.raises(ZeroDivisionError), transaction.atomic():
+        deposit.tenant.delete()
+        raise ZeroDivisionError
+
+    assert names() == []
+    assert Deposit.objects.exists()
+
+
+class InTestCase(TestCase):
+    """What a project's own tests see."""
+
+    deposit: Deposit
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        Endpoint.objects.create(url="https://receiver.example/", event_types=["*"])
+        cls.deposit = make_deposit()
+
+    def test_blocks_count_as_committed_when_they_end(self) -> None:
+        with transaction.atomic():
+            self.deposit.save()
+            self.deposit.save()
+        self.deposit.delete()
+
+        assert names() == ["created", "updated", "deleted"]
+
+    def test_what_was_undone_is_not_said(self) -> None:
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            self.deposit.save()
+            raise ZeroDivisionError
+
+        assert names() == ["created"]
+
+    def test_many_to_many_rows(self) -> None:
+        assert self.deposit.unit is not None
+        self.deposit.unit.tags.create(name="balcony")
+        self.deposit.unit.tags.clear()
+
+        assert names() == ["created", "updated", "updated"]
+
+
+class InTransactionTestCase(TransactionTestCase):
+    def test_the_same_is_said(self) -> None:
+        Endpoint.objects.create(url="https://receiver.example/", event_types=["*"])
+        deposit = make_deposit()
+        with transaction.atomic():
+            deposit.save()
+            deposit.save()
+        deposit.delete()
+
+        assert names() == ["created", "updated", "deleted"]
