@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from drf_webhooks import secret_keys
-from drf_webhooks.conf import config
+from drf_webhooks.conf import given
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
 
@@ -21,7 +21,10 @@ __all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "owner_mode
 
 def owner_model() -> str:
     """Return the label of the model that owns endpoints."""
-    return config().OWNER_MODEL or settings.AUTH_USER_MODEL
+    # Unchecked: models are loaded before the system checks say what is wrong with settings.
+    written = given()
+    chosen = written.get("OWNER_MODEL") if isinstance(written, dict) else None
+    return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
 def validate_url(url: str) -> None:
@@ -110,6 +113,7 @@ class Endpoint(models.Model):
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
         secret_keys.validate(self.secret)
+        self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 __all__ = ["Listener"]
 
@@ -27,25 +27,25 @@ class Listener:
         self._connection: Any = None
         self._descriptor: int | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether notifications arrive."""
-        return self._descriptor is not None
-
-    def open(self) -> None:
-        """Start to listen, or start again after the connection was lost."""
-        if self.is_open or connections[self._using].vendor != "postgresql":
+    def connect(self) -> None:
+        """Open the connection, if there is none; called in a thread where that may block."""
+        if self._connection is not None or connections[self._using].vendor != "postgresql":
             return
+        connection = connections[self._using].copy()
+        connection.inc_thread_sharing()
         try:
-            self._connection = connections[self._using].copy()
-            self._connection.inc_thread_sharing()
-            with self._connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("Cannot listen for notifications, polling: %s", error)
             return
-        self._descriptor = self._connection.connection.fileno()
-        asyncio.get_running_loop().add_reader(self._descriptor, self._ready)
+        self._connection = connection
+
+    def attach(self) -> None:
+        """Be called by the event loop; called in it."""
+        if self._connection is not None and self._descriptor is None:
+            self._descriptor = self._connection.connection.fileno()
+            asyncio.get_running_loop().add_reader(self._descriptor, self._ready)
 
     def _ready(self) -> None:
         raw = self._connection.connection
@@ -66,4 +66,7 @@ class Listener:
         if self._descriptor is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             self._descriptor = None
-            self._connection.close()
+        if self._connection is not None:
+            # The driver's own: Django refuses to close one in an event loop.
+            self._connection.connection.close()
+            self._connection = None

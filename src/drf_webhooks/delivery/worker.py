@@ -89,7 +89,8 @@ class Worker:
             try:
                 while True:
                     try:
-                        listener.open()
+                        await self._db(listener.connect)
+                        listener.attach()
                         if await self._turn(transport, until_empty=until_empty, once=once):
                             return
                         failures = 0
@@ -165,7 +166,9 @@ class Worker:
 
     async def _attempt(self, leased: Leased, transport: Transport) -> None:
         self.attempts += 1
-        self._done.append(await _attempted(leased, transport, self._settings))
+        result = await _attempted(leased, transport, self._settings)
+        # Only now: the list is another one after each settling.
+        self._done.append(result)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._in_air[task]

@@ -100,8 +100,7 @@ def _read_serializer(serializer: Any, node: Node) -> None:
     node.is_key_only = False
     if isinstance(serializer, serializers.ListSerializer):
         serializer = serializer.child
-    fields = getattr(serializer, "fields", None)
-    if fields is None:
+    if not isinstance(serializer, serializers.Serializer):
         node.opaque.append(Opaque(type(serializer).__name__, "serializer"))
         return
     plain = (
@@ -110,7 +109,7 @@ def _read_serializer(serializer: Any, node: Node) -> None:
     )
     if type(serializer).to_representation not in plain:
         node.opaque.append(Opaque(type(serializer).__name__, "to_representation"))
-    for each in fields.values():
+    for each in serializer.fields.values():
         if not each.write_only:
             _read_field(each, node)
 
@@ -125,6 +124,9 @@ def _read_field(each: Any, node: Node) -> None:
         if reached is not None:
             _read_serializer(inner, reached)
         else:
+            for above in node:
+                # What is said of the nested model says it better.
+                above.opaque = [one for one in above.opaque if one.name != each.field_name]
             _read_lost(each.field_name, inner, node)
     elif isinstance(inner, relations.RelatedField) and reached is not None:
         _read_relation(inner, reached)

@@ -1,0 +1,136 @@
+"""Each check fires for its mistake, with the name of what is wrong."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.test import override_settings
+from rest_framework import serializers
+
+from drf_webhooks.registry import registry
+from drf_webhooks.resources import ModelSerializerWebhook
+from tests.app.models import Deposit, Landlord, RentalUnit, Tenant
+from tests.app.serializers import DepositSerializer, TenantSerializer, UnitInLandlordSerializer
+
+
+@pytest.fixture(autouse=True)
+def _isolated() -> Iterator[None]:
+    with registry.isolated():
+        yield
+
+
+def declare(serializer: Any, **attributes: Any) -> type[Any]:
+    return type(
+        "SomeWebhook", (ModelSerializerWebhook,), {"serializer_class": serializer, **attributes}
+    )
+
+
+def found() -> list[checks.CheckMessage]:
+    return checks.run_checks(tags=["drf_webhooks"])
+
+
+class Lost(serializers.ModelSerializer[Deposit]):
+    """Nests a model that no relation leads to."""
+
+    best_landlord = UnitInLandlordSerializer()
+
+    class Meta:
+        model = Deposit
+        fields = ("id", "best_landlord")
+
+
+class NeedsRequest(serializers.ModelSerializer[Tenant]):
+    class Meta:
+        model = Tenant
+        fields = ("id",)
+
+    def get_fields(self) -> Any:
+        return {"id": serializers.CharField(help_text=self.context["request"].user.name)}
+
+
+class WithMethod(serializers.ModelSerializer[Tenant]):
+    label = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Tenant
+        fields = ("id", "label")
+
+    def get_label(self, tenant: Tenant) -> str:
+        return str(tenant)
+
+
+CASES: dict[str, tuple[Callable[[], Any], str]] = {
+    "E002": (
+        lambda: (
+            declare(DepositSerializer, base_name="a"),
+            declare(TenantSerializer, base_name="a"),
+        ),
+        "SomeWebhook and SomeWebhook have one base_name, 'a'",
+    ),
+    "E003": (
+        lambda: (
+            declare(DepositSerializer, base_name="a"),
+            declare(DepositSerializer, base_name="b"),
+        ),
+        "declare one serializer, DepositSerializer",
+    ),
+    "E004": (lambda: declare(Lost), "cannot tell which deposits a changed RentalUnit concerns"),
+    "E005": (lambda: declare(TenantSerializer, base_name="a b"), "'a b', which is no event type"),
+    "E006": (lambda: declare(NeedsRequest), "NeedsRequest cannot be made: AttributeError"),
+    "E007": (
+        lambda: declare(TenantSerializer, depends_on=["user__nothing"]),
+        "'user__nothing': User has no relation or column 'nothing'",
+    ),
+    "E008": (
+        lambda: declare(TenantSerializer, signal_model_instance_base_getters={Landlord: "x"}),
+        "to 'x'",
+    ),
+    "W001": (lambda: declare(WithMethod), "1 serializer fields may read rows"),
+}
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_a_mistake_is_said(number: str) -> None:
+    make, said = CASES[number]
+    make()
+
+    (message,) = found()
+
+    assert message.id == f"drf_webhooks.{number}"
+    assert said in message.msg
+    assert message.hint
+
+
+def test_the_tree_is_printed() -> None:
+    declare(Lost)
+
+    assert "Deposit\n        best_landlord: RentalUnit  <- nothing leads back" in found()[0].msg
+
+
+@pytest.mark.parametrize("getter", [None, lambda unit: unit.deposits.all()])
+def test_a_getter_or_none_settles_it(getter: Any) -> None:
+    declare(Lost, signal_model_instance_base_getters={RentalUnit: getter})
+
+    assert found() == []
+
+
+def test_a_serializer_without_model_is_refused() -> None:
+    class Plain(serializers.Serializer[Any]):
+        pass
+
+    declare(Plain, base_name="plain")
+
+    (message,) = found()
+    assert message.id == "drf_webhooks.E006"
+
+
+@override_settings(DRF_WEBHOOKS={"LEASSE": 1}, USE_TZ=False)
+def test_settings_are_checked() -> None:
+    assert [each.id for each in found()] == ["drf_webhooks.E001", "drf_webhooks.E009"]
+
+
+def test_dependencies_that_are_declared_quiet_the_warning() -> None:
+    declare(WithMethod, depends_on=["address"])
+
+    assert found() == []

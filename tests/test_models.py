@@ -1,0 +1,121 @@
+"""Endpoints take only what can be sent to; identifiers sort by age."""
+
+import uuid
+from typing import Any
+
+import pytest
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.serializers import deserialize, serialize
+from django.db import connection
+from django.forms import modelform_factory
+
+from drf_webhooks import secret_keys
+from drf_webhooks.ids import uuid7
+from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, Event
+
+URL = "https://receiver.example/"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://a.example/", "does not start with http"),
+        ("a.example", "does not start with http"),
+        ("https:///path", "names no host"),
+        ("https://user:word@a.example/", "user name or password"),
+        ("https://a.example:99999/", "is no URL"),
+        ("https://a.example:0/", "port 0"),
+        ("http://127.0.0.1\\@a.example/", "backslash"),
+        ("https://a.example/a b", "space"),
+    ],
+)
+@pytest.mark.django_db
+def test_a_url_that_cannot_be_sent_to_is_refused(url: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Endpoint.objects.create(url=url, event_types=["*"])
+
+    assert not Endpoint.objects.exists()
+
+
+@pytest.mark.parametrize("secret", ["", "abc", "whsec_", "whsec_c2hvcnQ=", "whsec_ä", "x" * 40])
+@pytest.mark.django_db
+def test_a_secret_that_is_none_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="24 to 64"):
+        Endpoint.objects.create(url=URL, event_types=["*"], secret=secret)
+
+
+def test_a_made_secret_can_be_read() -> None:
+    made = secret_keys.generate()
+
+    assert len(secret_keys.decode(made)) == 32
+    assert made != secret_keys.generate()
+
+
+@pytest.mark.django_db
+def test_event_types_are_a_list_in_every_form() -> None:
+    endpoint = Endpoint.objects.create(
+        url=URL, event_types=["core.deposit.*", "core.tenant.created"]
+    )
+    endpoint.refresh_from_db()
+    assert endpoint.event_types == ["core.deposit.*", "core.tenant.created"]
+
+    (again,) = deserialize("json", serialize("json", [endpoint]))
+    assert again.object.event_types == endpoint.event_types
+
+    loose: Any = "core.deposit.*, a.b\nc"
+    endpoint.event_types = loose
+    endpoint.save()
+    endpoint.refresh_from_db()
+    assert endpoint.event_types == ["core.deposit.*", "a.b", "c"]
+    assert Endpoint(url=URL).event_types == []
+    Endpoint.objects.create(url=URL)
+
+
+@pytest.mark.django_db
+def test_event_types_that_are_none_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"'core\.\*\.x' is no event type"):
+        Endpoint.objects.create(url=URL, event_types=["core.*.x"])
+    with pytest.raises(ValidationError, match="5 is no event type"):
+        Endpoint.objects.create(url=URL, event_types=[5])
+    with pytest.raises(ValidationError, match="is no event type"):
+        Endpoint(url=URL, event_types=["a..b"]).full_clean()
+
+
+def test_event_types_in_a_form() -> None:
+    form_class: Any = modelform_factory(Endpoint, fields=["url", "event_types"])
+    shown = form_class(instance=Endpoint(url=URL, event_types=["a.*", "b"]))
+    assert "a.*\nb" in str(shown["event_types"])
+    assert isinstance(shown.fields["event_types"].widget, forms.Textarea)
+
+    sent = form_class({"url": URL, "event_types": "a.*\r\nb"})
+    assert sent.is_valid()
+    assert sent.instance.event_types == ["a.*", "b"]
+
+
+def test_identifiers_grow_and_are_of_version_7() -> None:
+    made = [uuid7() for _ in range(1000)]
+
+    assert made == sorted(set(made))
+    assert {(each.version, each.variant) for each in made} == {(7, uuid.RFC_4122)}
+
+
+def test_rows_say_what_they_are() -> None:
+    event = Event(type="a.created", object_key="5", body=b'{"data": {"id": 5}}')
+
+    assert event.payload == event.data == {"id": 5}
+    assert Event(type="a.created").data is None
+    assert str(event) == "a.created 5"
+    assert str(BaseObject(resource="a", object_key="5")) == "a 5"
+    assert str(Delivery(pk=3, state="dead")) == "3 dead"
+    assert str(Attempt(number=2, status=200)) == "2: 200"
+    assert str(Attempt(number=2, error="dns_error")) == "2: dns_error"
+    assert str(Endpoint(url=URL)) == URL
+
+
+@pytest.mark.django_db
+def test_due_deliveries_have_an_index_on_every_database() -> None:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, Delivery._meta.db_table)
+
+    assert found["drf_webhooks_delivery_due"]["columns"] == ["due_at"]
