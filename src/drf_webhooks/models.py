@@ -1,6 +1,8 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
+import ipaddress
 import json
+import re
 from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -17,6 +19,9 @@ from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
 
 __all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "owner_model"]
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_LONGEST_NAME = 253
 
 
 def owner_model() -> str:
@@ -56,7 +61,23 @@ def _wrong_with_url(url: str) -> str | None:
         return "has a user name or password in it; send credentials in a custom header"
     if port == 0:
         return "has port 0"
-    return None
+    return None if _is_host(parts.hostname) else "has a host that is no name and no address"
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether a host is an IP address or a name (RFC 1123, section 2.1), IDNA applied."""
+    if ":" in host:
+        # In brackets: an IPv6 address, without a zone, which means something here only.
+        try:
+            return not ipaddress.IPv6Address(host).scope_id
+        except ValueError:
+            return False
+    try:
+        name = host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        return False
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(each) for each in labels)
 
 
 class Endpoint(models.Model):

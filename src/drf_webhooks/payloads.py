@@ -163,6 +163,22 @@ def _serializer(resource: Resource, owner: Any) -> Any:
     return serializer
 
 
+class _BaseRequest(HttpRequest):
+    """A request that nobody made, for the URLs that serializers build from one."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__()
+        self._parts = urlsplit(base_url)
+        self.method = "GET"
+
+    def get_host(self) -> str:
+        # The project's own setting: not to be checked against ALLOWED_HOSTS.
+        return self._parts.netloc
+
+    def _get_scheme(self) -> str:
+        return self._parts.scheme
+
+
 _requests: dict[str, Request] = {}
 
 
@@ -171,17 +187,7 @@ def _request(base_url: str | None) -> Request | None:
     if base_url is None:
         return None
     if base_url not in _requests:
-        parts = urlsplit(base_url)
-        request = HttpRequest()
-        request.method = "GET"
-        request.META = {
-            "SERVER_NAME": parts.hostname or "",
-            "SERVER_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
-            "HTTP_HOST": parts.netloc,
-            "wsgi.url_scheme": parts.scheme,
-        }
-        request._get_scheme = lambda: parts.scheme  # type: ignore[attr-defined]  # what WSGIRequest defines too
-        _requests[base_url] = Request(request)
+        _requests[base_url] = Request(_BaseRequest(base_url))
     return _requests[base_url]
 
 

@@ -4,6 +4,8 @@ import uuid
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 
@@ -39,9 +41,18 @@ class RentalUnit(models.Model):
     address = models.OneToOneField(Address, models.SET_NULL, null=True, related_name="unit")
     landlord = models.ForeignKey(Landlord, models.SET_NULL, null=True, related_name="units")
     tags = models.ManyToManyField(Tag, related_name="units")
+    inspectors: "models.ManyToManyField[User, Inspection]" = models.ManyToManyField(
+        User, through="Inspection", related_name="inspected"
+    )
 
     def __str__(self) -> str:
         return self.name
+
+
+class House(RentalUnit):
+    """A unit with a table of its own besides."""
+
+    floors = models.IntegerField(default=1)
 
 
 class Tenant(models.Model):
@@ -54,7 +65,38 @@ class Tenant(models.Model):
         return self.name
 
 
+class Regular(Tenant):
+    """A tenant under another name."""
+
+    class Meta:
+        proxy = True
+
+
+class Remark(models.Model):
+    """About anything."""
+
+    text = models.CharField(max_length=50)
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.BigIntegerField()
+    target = GenericForeignKey()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Inspection(models.Model):
+    """A visit of a user to a unit: a table between two models that has more to say."""
+
+    unit = models.ForeignKey("RentalUnit", models.CASCADE, related_name="inspections")
+    inspector = models.ForeignKey(User, models.CASCADE, related_name="+")
+    note = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.note
+
+
 class Deposit(models.Model):
+    remarks = GenericRelation(Remark)
     amount = models.DecimalField(max_digits=10, decimal_places=2, default=0)
     note = models.CharField(max_length=50, default="", blank=True)
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="deposits")

@@ -108,7 +108,8 @@ def test_a_cascade_asks_once_for_all_its_rows(everything: Endpoint) -> None:
             some[0].tenant.delete()
 
     assert Event.objects.filter(type="core.deposit.deleted").count() == 21
-    assert counts[0] == counts[1]
+    # The first one may also look up a content type.
+    assert counts[1] <= counts[0]
 
 
 def test_a_thousand_saves_in_one_transaction(everything: Endpoint) -> None:

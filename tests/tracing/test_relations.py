@@ -9,7 +9,18 @@ from rest_framework import serializers
 from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
-from tests.app.models import Address, Deposit, Landlord, RentalUnit, Tag, Tenant
+from tests.app.models import (
+    Address,
+    Deposit,
+    House,
+    Inspection,
+    Landlord,
+    Regular,
+    Remark,
+    RentalUnit,
+    Tag,
+    Tenant,
+)
 from tests.app.serializers import AddressSerializer, DepositSerializer, UserSerializer
 from tests.factories import make_address, make_deposit, make_user
 from tests.oracle import judge, quietly
@@ -30,10 +41,29 @@ def declare() -> None:
     class UnitInLandlord(serializers.ModelSerializer[RentalUnit]):
         address = AddressSerializer()
         deposits = DepositLine(many=True)
+        inspectors: Any = serializers.SlugRelatedField("username", many=True, read_only=True)
+        floors = serializers.IntegerField(source="house.floors", default=None)
 
         class Meta:
             model = RentalUnit
-            fields: ClassVar = ["id", "name", "address", "deposits"]
+            fields: ClassVar = ["id", "name", "address", "deposits", "inspectors", "floors"]
+
+    class HouseSerializer(serializers.ModelSerializer[House]):
+        class Meta:
+            model = House
+            fields: ClassVar = ["id", "name", "floors"]
+
+    class RegularSerializer(serializers.ModelSerializer[Regular]):
+        class Meta:
+            model = Regular
+            fields: ClassVar = ["id", "name"]
+
+    class WithRemarks(serializers.ModelSerializer[Deposit]):
+        remarks: Any = serializers.SlugRelatedField("text", many=True, read_only=True)
+
+        class Meta:
+            model = Deposit
+            fields: ClassVar = ["id", "remarks"]
 
     class LandlordSerializer(serializers.ModelSerializer[Landlord]):
         units = UnitInLandlord(many=True)
@@ -69,6 +99,16 @@ def declare() -> None:
 
     class LandlordWebhook(ModelSerializerWebhook):
         serializer_class = LandlordSerializer
+
+    class HouseWebhook(ModelSerializerWebhook):
+        serializer_class = HouseSerializer
+
+    class RegularWebhook(ModelSerializerWebhook):
+        serializer_class = RegularSerializer
+
+    class RemarksWebhook(ModelSerializerWebhook):
+        serializer_class = WithRemarks
+        base_name = "core.remarks"
 
     class UserWebhook(ModelSerializerWebhook):
         serializer_class = UserWithTenant
@@ -135,6 +175,33 @@ CHANGES: dict[str, Callable[[Deposit, Deposit], Any]] = {
     "m2m set": lambda one, two: two.unit.tags.set([Tag.objects.create(name="new")]),
     "m2m end deleted": lambda one, two: Tag.objects.get(name="old").delete(),
     "m2m end renamed": lambda one, two: change(Tag.objects.get(name="old"), name="new"),
+    "through row made by hand": lambda one, two: Inspection.objects.create(
+        unit=one.unit, inspector=two.tenant.user
+    ),
+    "through row deleted by hand": lambda one, two: Inspection.objects.get().delete(),
+    "through row moved by hand": lambda one, two: change(Inspection.objects.get(), unit=one.unit),
+    "through rows cleared": lambda one, two: two.unit.inspectors.clear(),
+    "parent row of a child saved": lambda one, two: change(
+        RentalUnit.objects.get(name="house"), name="villa"
+    ),
+    "child saved with its parent": lambda one, two: change(House.objects.get(), floors=3, name="v"),
+    "inheriting child created": lambda one, two: House.objects.create(
+        name="x", landlord=one.landlord
+    ),
+    "child row deleted": lambda one, two: House.objects.get().delete(),
+    "child row deleted, parent kept": lambda one, two: House.objects.get().delete(
+        keep_parents=True
+    ),
+    "parent row of a child deleted": lambda one, two: RentalUnit.objects.get(name="house").delete(),
+    "saved through a proxy": lambda one, two: change(
+        Regular.objects.get(pk=one.tenant_id), name="Bea"
+    ),
+    "created through a proxy": lambda one, two: Regular.objects.create(name="Bea"),
+    "generic row made": lambda one, two: Remark.objects.create(text="late", target=one),
+    "generic row saved": lambda one, two: change(Remark.objects.get(), text="early"),
+    "generic row moved": lambda one, two: change(Remark.objects.get(), object_id=one.pk),
+    "generic row deleted": lambda one, two: Remark.objects.get().delete(),
+    "generic target deleted": lambda one, two: two.delete(),
     "many at once": lambda one, two: (
         change(one.tenant, name="x"),
         one.delete(),
@@ -155,7 +222,11 @@ CHANGES: dict[str, Callable[[Deposit, Deposit], Any]] = {
 EQUAL_AGAIN = {
     "base saved by update_fields",
     "and back",
+    "base saved",
     "foreign key changed",
+    "foreign key nulled",
+    "grandchild moved",
+    "saved through a proxy",
     "nested saved",
     "nested saved, column name",
     "two hops",
@@ -177,6 +248,9 @@ def test_what_alters_a_form_is_said_and_nothing_else(
     with quietly():
         one, two = make_deposit(), make_deposit()
         two.unit.tags.add(Tag.objects.create(name="old"))
+        Inspection.objects.create(unit=two.unit, inspector=one.tenant.user)
+        House.objects.create(name="house", landlord=two.landlord)
+        Remark.objects.create(text="late", target=two)
 
     verdict = judge(lambda: act(one, two))
 

@@ -138,6 +138,9 @@ class GuardedResolver(AbstractResolver):
         check_port(port)
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             found = await self._ask(host, port)
+        if not found:
+            msg = f"{host} has no address"
+            raise OSError(msg)
         for address in found:
             check_address(address, allowed=self._allowed)
         return [

@@ -29,7 +29,9 @@ class Listener:
 
     def connect(self) -> None:
         """Open the connection, if there is none; called in a thread where that may block."""
-        if self._connection is not None or connections[self._using].vendor != "postgresql":
+        # The names of drivers: psycopg2's connections wait in another way, and are polled.
+        driver = getattr(connections[self._using].Database, "__name__", "")  # type: ignore[attr-defined]  # the driver's module
+        if self._connection is not None or driver != "psycopg":
             return
         connection = connections[self._using].copy()
         connection.inc_thread_sharing()
@@ -48,14 +50,12 @@ class Listener:
             asyncio.get_running_loop().add_reader(self._descriptor, self._ready)
 
     def _ready(self) -> None:
-        raw = self._connection.connection
+        # libpq's own calls, which never wait: notifies() of psycopg may leave input unread.
+        raw = self._connection.connection.pgconn
         try:
-            if hasattr(raw, "poll"):  # psycopg2
-                raw.poll()
-                raw.notifies.clear()
-            else:
-                for _ in raw.notifies(timeout=0):
-                    pass
+            raw.consume_input()
+            while raw.notifies() is not None:
+                pass
         except self._connection.Database.Error as error:
             logger.warning("Lost the connection for notifications, polling: %s", error)
             self.close()

@@ -1,0 +1,354 @@
+"""The worker and its store: leases, fences, failures of the database, defects of ours."""
+
+import asyncio
+import ssl
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from drf_webhooks.conf import Config, config
+from drf_webhooks.delivery.sender import attempt, judge
+from drf_webhooks.delivery.store import Leased, Result, hand_back, lease, settle
+from drf_webhooks.delivery.transport import AiohttpTransport, Answer, Failure, _failure
+from drf_webhooks.delivery.wakeup import Listener
+from drf_webhooks.delivery.worker import Worker, _attempted
+from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
+from drf_webhooks.session import disable_webhooks
+from drf_webhooks.testing import WebhookReceiver, deliver_now
+from tests.app.models import Deposit
+from tests.factories import make_deposit, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = timedelta(minutes=1)
+
+
+def make_deliveries(count: int, url: str = "https://a.example/") -> Endpoint:
+    with disable_webhooks():
+        tenant = make_deposit().tenant
+    endpoint = Endpoint.objects.create(url=url, event_types=["core.deposit.created"])
+    for _ in range(count):
+        Deposit.objects.create(tenant=tenant, amount=1)
+    return endpoint
+
+
+def claim(
+    limit: int = 10, *, each: int = 10, in_air: Mapping[uuid.UUID, int] | None = None
+) -> list[Leased]:
+    return lease(limit, using="default", length=MINUTE, each=each, in_air=in_air or {})
+
+
+def result(leased: Leased, state: Delivery.State = Delivery.State.DELIVERED, **more: Any) -> Result:
+    return Result(leased, datetime.now(tz=UTC), timedelta(0), state, **more)
+
+
+def test_what_is_leased_is_not_due() -> None:
+    make_deliveries(3)
+
+    assert len(claim(2)) == 2
+    assert len(claim(2)) == 1
+    assert claim(2) == []
+
+
+def test_a_lease_that_ended_is_due_again_with_a_higher_fence() -> None:
+    make_deliveries(1)
+    (first,) = claim()
+    Delivery.objects.update(due_at=timezone.now() - MINUTE)
+    (second,) = claim()
+
+    assert second.fence == first.fence + 1
+    assert settle([result(first)], using="default") == 1
+    assert settle([result(first, Delivery.State.DEAD, reason="x")], using="default") == 1
+    assert Delivery.objects.get().state == "waiting"
+    assert settle([result(second)], using="default") == 0
+    assert Delivery.objects.get().state == "delivered"
+    assert Attempt.objects.count() == 3
+
+
+def test_nothing_to_settle_costs_nothing() -> None:
+    assert settle([], using="default") == 0
+
+
+def test_one_endpoint_cannot_fill_a_claim() -> None:
+    busy, other = make_deliveries(6), make_deliveries(2)
+    Delivery.objects.filter(endpoint=other).exclude(event__deliveries__endpoint=busy)
+
+    claimed = Counter(each.endpoint for each in claim(5, each=3))
+
+    assert claimed[busy.pk] == 3
+    assert claimed[other.pk] == 2
+    assert {each.endpoint for each in claim(5, each=3, in_air={busy.pk: 3})} <= {other.pk}
+
+
+def test_leases_are_handed_back() -> None:
+    make_deliveries(2)
+    claimed = claim()
+    hand_back([], using="default")
+    hand_back(claimed, using="default")
+
+    assert [each.attempt_count for each in claim()] == [0, 0]
+
+
+def test_an_endpoint_is_disabled_once() -> None:
+    endpoint = make_deliveries(2)
+    claimed = claim()
+
+    settle(
+        [result(each, Delivery.State.DEAD, reason="gone", disables="410") for each in claimed],
+        using="default",
+    )
+
+    endpoint.refresh_from_db()
+    assert (endpoint.state, endpoint.disabled_reason) == ("disabled", "410")
+
+
+def test_what_can_never_be_sent_is_dead_and_says_why() -> None:
+    endpoint = make_deliveries(3)
+    first, second, third = Delivery.objects.order_by("pk")
+    Event.objects.filter(pk=first.event_id).update(owner=make_user())
+    Event.objects.filter(pk=second.event_id).update(body=None)
+    Event.objects.filter(pk=third.event_id).update(type="x")
+    Endpoint.objects.filter(pk=endpoint.pk).update(secret="broken")  # noqa: S106  # the point
+
+    assert deliver_now() == 3
+
+    reasons = [each.reason for each in Delivery.objects.order_by("pk")]
+    assert reasons == [
+        "The endpoint's owner does not own the object.",
+        "The event has no message.",
+        "The endpoint's secret cannot be read.",
+    ]
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
+
+
+def test_a_worker_survives_a_database_that_fails() -> None:
+    failures = [DatabaseError("gone"), DatabaseError("gone")]
+
+    def keep_house() -> int:
+        if failures:
+            raise failures.pop()
+        return 0
+
+    with WebhookReceiver() as receiver:
+        make_deliveries(3, receiver.url)
+        worker = Worker("default", housekeeping=keep_house)
+        asyncio.run(worker.run(until_empty=True))
+        assert len(receiver.requests) == 3
+
+    assert worker.attempts == 3
+
+
+def test_results_are_kept_when_they_cannot_be_stored() -> None:
+    blocked: list[Callable[..., Any]] = []
+
+    class Failing(Worker):
+        async def _settle(self) -> None:
+            if self._done and not blocked:
+                blocked.append(self._settle)
+                self._done = [*self._done]
+                Attempt.objects.model._meta.db_table = "there_is_no_such_table"
+                try:
+                    await super()._settle()
+                finally:
+                    Attempt.objects.model._meta.db_table = "drf_webhooks_attempt"
+            else:
+                await super()._settle()
+
+    with WebhookReceiver() as receiver:
+        make_deliveries(2, receiver.url)
+        asyncio.run(Failing("default", housekeeping=int).run(until_empty=True))
+        assert len(receiver.requests) == 2
+
+    assert blocked
+    assert Attempt.objects.count() == 2
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"delivered"}
+
+
+def test_a_worker_that_is_stopped_while_it_claims_hands_back() -> None:
+    make_deliveries(2)
+    worker = Worker("default", housekeeping=lambda: worker.stop() or 0)  # type: ignore[func-returns-value]  # a statement
+
+    asyncio.run(worker.run())
+
+    assert worker.attempts == 0
+    assert len(claim()) == 2
+
+
+def test_a_second_stop_ends_what_is_in_the_air() -> None:
+    with WebhookReceiver() as receiver:
+        receiver.respond(delay=timedelta(seconds=10))
+        make_deliveries(1, receiver.url)
+        worker = Worker("default", housekeeping=int)
+
+        async def main() -> None:
+            running = asyncio.create_task(worker.run())
+            await asyncio.to_thread(receiver.wait_for, 1)
+            worker.stop()
+            worker.stop()
+            await running
+
+        asyncio.run(main())
+
+    assert Delivery.objects.get().state == "waiting"
+    assert not Attempt.objects.exists()
+
+
+def test_a_worker_with_less_room_than_work() -> None:
+    with WebhookReceiver() as receiver:
+        make_deliveries(7, receiver.url)
+        worker = Worker("default", housekeeping=int, concurrency=2)
+        asyncio.run(worker.run(until_empty=True))
+        assert len(receiver.requests) == 7
+
+
+class Broken:
+    """A transport with a defect."""
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | Failure:
+        raise ZeroDivisionError
+
+
+def test_a_defect_of_ours_costs_one_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    make_deliveries(1)
+    (leased,) = claim()
+
+    found = asyncio.run(_attempted(leased, Broken(), config()))
+
+    assert (found.state, found.error) == (Delivery.State.WAITING, "internal_error")
+    assert "ZeroDivisionError" in found.detail
+    assert "failed" in caplog.text
+
+
+def test_the_time_of_an_attempt_is_signed() -> None:
+    make_deliveries(1)
+    (leased,) = claim()
+    sent: dict[str, str] = {}
+
+    class Noting:
+        async def post(
+            self, url: str, *, headers: Mapping[str, str], body: bytes
+        ) -> Answer | Failure:
+            sent.update(headers)
+            return Answer(200, (), b"")
+
+    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    asyncio.run(attempt(leased, Noting(), config(), now=noon))
+
+    assert sent["webhook-timestamp"] == str(int(noon.timestamp()))
+    assert sent["webhook-signature"].startswith("v1,")
+
+
+def test_a_transport_is_used_in_a_with_block() -> None:
+    async def post() -> None:
+        transport = AiohttpTransport(Config())
+        with pytest.raises(RuntimeError, match="async with"):
+            await transport.post("https://a.example/", headers={}, body=b"")
+        await transport.__aexit__(None, None, None)
+
+    asyncio.run(post())
+
+
+def chained(outer: BaseException, inner: BaseException) -> BaseException:
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (aiohttp.ConnectionTimeoutError(), "timeout_connect"),
+        (TimeoutError(), "timeout_total"),
+        (chained(OSError(), ssl.SSLCertVerificationError("has expired")), "tls_expired"),
+        (chained(OSError(), ssl.SSLCertVerificationError("self signed")), "tls_certificate"),
+        (chained(OSError(), ssl.SSLError("wrong version")), "tls_error"),
+        (aiohttp.InvalidURL("x"), "invalid_url"),
+        (aiohttp.ClientPayloadError(), "invalid_response"),
+        (aiohttp.ClientError(), "connection_error"),
+    ],
+)
+def test_errors_have_short_names(error: BaseException, name: str) -> None:
+    assert _failure(error).error == name
+
+
+@pytest.mark.parametrize("wish", ["abort-message", "disable"])
+def test_a_wish_in_an_answer_ends_a_delivery(wish: str) -> None:
+    verdict = judge(
+        Answer(400, (("Webhook-Delivery", wish),), b""),
+        attempts=1,
+        age=timedelta(0),
+        now=timezone.now(),
+        chance=0,
+        settings=Config(),
+    )
+
+    assert verdict.state == Delivery.State.DEAD
+    assert bool(verdict.disables) is (wish == "disable")
+
+
+def test_a_listener_is_woken_and_survives_the_loss_of_its_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> list[str]:
+        woken = asyncio.Event()
+        listener = Listener("default", woken.set)
+        seen = []
+        await asyncio.to_thread(listener.connect)
+        listener.attach()
+        await asyncio.to_thread(notify)
+        await asyncio.wait_for(woken.wait(), 10)
+        seen.append("woken")
+        woken.clear()
+        await asyncio.to_thread(end_other_connections)
+        await asyncio.wait_for(woken.wait(), 10)
+        seen.append("lost")
+        await asyncio.to_thread(listener.connect)
+        listener.attach()
+        listener.close()
+        return seen
+
+    if connection.vendor == "postgresql":
+        assert asyncio.run(main()) == ["woken", "lost"]
+        assert "Lost the connection" in caplog.text
+    else:
+        # Nothing to listen to: the worker polls.
+        listener = Listener("default", lambda: None)
+        listener.connect()
+        listener.attach()
+        listener.close()
+
+
+def notify() -> None:
+    in_own_connection("NOTIFY drf_webhooks")
+
+
+def end_other_connections() -> None:
+    in_own_connection(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %%' "
+        "AND datname = current_database()"
+    )
+
+
+def in_own_connection(statement: str) -> None:
+    own = connection.copy()
+    own.inc_thread_sharing()
+    with own.cursor() as cursor:
+        cursor.execute(statement)
+    own.close()
+
+
+def test_a_listener_that_cannot_connect_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "NAME", "there_is_no_such_database")
+    listener = Listener("default", lambda: None)
+
+    listener.connect()
+
+    assert ("polling" in caplog.text) is (connection.vendor == "postgresql")
