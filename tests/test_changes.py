@@ -76,6 +76,26 @@ def test_a_savepoint_hands_over_everything() -> None:
     assert not Changes()
 
 
+def test_an_object_that_comes_back_is_said_when_it_came_back() -> None:
+    changes = Changes()
+    for pk, operation in ((1, CREATED), (1, DELETED), (2, CREATED), (1, CREATED)):
+        changes.note_base("resource", pk, operation)
+
+    said = sorted(changes.bases.values(), key=lambda noted: noted.order)
+    assert [(noted.pk, noted.operation) for noted in said] == [(2, CREATED), (1, CREATED)]
+
+
+def test_an_object_that_came_and_went_inside_leaves_what_was_said_before() -> None:
+    outer, inner = Changes(), Changes()
+    outer.note_base("resource", 1, DELETED)
+    inner.note_base("resource", 1, CREATED)
+    inner.note_base("resource", 1, DELETED)
+
+    outer.extend(inner)
+
+    assert [noted.operation for noted in outer.bases.values()] == [DELETED]
+
+
 def test_what_two_threads_hold_is_joined() -> None:
     first, second = Held((uuid7(),), 1, CREATED), Held((uuid7(),), 1, UPDATED)
 

@@ -50,13 +50,13 @@ class NeedsRequest(serializers.ModelSerializer[Tenant]):
 
 
 class WithMethod(serializers.ModelSerializer[Tenant]):
-    label = serializers.SerializerMethodField()
+    title = serializers.SerializerMethodField()
 
     class Meta:
         model = Tenant
-        fields = ("id", "label")
+        fields = ("id", "title")
 
-    def get_label(self, tenant: Tenant) -> str:
+    def get_title(self, tenant: Tenant) -> str:
         return str(tenant)
 
 

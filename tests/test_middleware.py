@@ -1,6 +1,5 @@
 """A session for each request, sync and async."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from drf_webhooks.middleware import WebhooksMiddleware
 from drf_webhooks.models import Endpoint
 from drf_webhooks.session import current_session, disable_webhooks
 from tests.factories import make_deposit
+from tests.loops import run
 from tests.test_session import names
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +46,7 @@ def test_an_async_request_stays_async(everything: Endpoint) -> None:
 
     middleware: Any = WebhooksMiddleware(view)
     assert iscoroutinefunction(middleware)
-    asyncio.run(middleware(AsyncRequestFactory().get("/")))
+    run(middleware(AsyncRequestFactory().get("/")))
 
     assert seen[0] is not None
     assert current_session() is None

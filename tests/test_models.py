@@ -28,6 +28,11 @@ URL = "https://receiver.example/"
         ("https://a.example:0/", "port 0"),
         ("http://127.0.0.1\\@a.example/", "backslash"),
         ("https://a.example/a b", "space"),
+        ("https://[::1%25eth0]/", "no name and no address"),
+        ("https://[1::2::3]/", "is no URL"),
+        ("https://ä..example/", "no name and no address"),
+        ("https://[v1.fe:80]/", "no name and no address"),
+        ("https://-a.example/", "no name and no address"),
     ],
 )
 @pytest.mark.django_db
@@ -36,6 +41,14 @@ def test_a_url_that_cannot_be_sent_to_is_refused(url: str, said: str) -> None:
         Endpoint.objects.create(url=url, event_types=["*"])
 
     assert not Endpoint.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ünïcode.example/", "https://[2606:4700::1]/", "http://a:1024"]
+)
+@pytest.mark.django_db
+def test_a_url_that_can_be_sent_to_is_taken(url: str) -> None:
+    assert Endpoint.objects.create(url=url, event_types=["*"]).url == url
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "whsec_", "whsec_c2hvcnQ=", "whsec_ä", "x" * 40])
@@ -61,7 +74,8 @@ def test_event_types_are_a_list_in_every_form() -> None:
     assert endpoint.event_types == ["core.deposit.*", "core.tenant.created"]
 
     (again,) = deserialize("json", serialize("json", [endpoint]))
-    assert again.object.event_types == endpoint.event_types
+    copy: Any = again.object
+    assert copy.event_types == endpoint.event_types
 
     loose: Any = "core.deposit.*, a.b\nc"
     endpoint.event_types = loose

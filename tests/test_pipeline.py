@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from rest_framework import serializers
 
-from drf_webhooks import outbox
+from drf_webhooks import outbox, pipeline
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.pipeline import release_due
 from drf_webhooks.registry import registry
@@ -227,7 +227,7 @@ def test_absolute_urls_need_a_base_url(isolated: None, settings: Any) -> None:
 
         def get_link(self, _: Tenant) -> str | None:
             request = self.context["request"]
-            return request and request.build_absolute_uri("/x/")
+            return str(request.build_absolute_uri("/x/")) if request else None
 
     declare(Linked)
     endpoint()
@@ -331,3 +331,46 @@ def test_a_row_that_is_both_base_and_nested(isolated: None) -> None:
 
     assert tag.name == "new"
     assert said("core.some") == [("created", {"id": stored.pk, "name": "new"})]
+
+
+def test_captured_events_of_owned_objects_need_no_endpoint(isolated: None) -> None:
+    declare(DocumentSerializer, get_owner=classmethod(lambda _, document: document.user))
+    ada = make_user(username="ada")
+    with capture_events() as events:
+        Document.objects.create(title="Lease", user=ada)
+
+    assert [(each.type, each.owner_id) for each in events] == [("core.some.created", ada.pk)]
+
+
+def test_a_capture_in_a_broken_transaction_asks_nothing() -> None:
+    with transaction.atomic(), capture_events() as events:
+        make_deposit()
+        transaction.set_rollback(True)
+
+    assert events == []
+
+
+def test_the_worker_releases_in_lots(isolated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "CHUNK", 2)
+    declare(TenantSerializer, serialize="deferred")
+    endpoint()
+    for name in "abc":
+        Tenant.objects.create(name=name)
+
+    assert release_due() == 3
+    assert len(names("core.some")) == 3
+
+
+def test_what_was_kept_of_a_deleted_object_survives_its_savepoint(isolated: None) -> None:
+    declare(TenantSerializer, deleted_payload="full")
+    endpoint()
+    with disable_webhooks():
+        tenant = Tenant.objects.create(name="Ada", address=make_address(), user=make_user())
+
+    with transaction.atomic():
+        tenant.save()
+        with transaction.atomic():
+            tenant.delete()
+
+    ((name, data),) = said("core.some")
+    assert (name, data["name"]) == ("deleted", "Ada")

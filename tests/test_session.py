@@ -18,8 +18,9 @@ from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.session import WebhookSignalSession, disable_webhooks, webhook_signal_session
 from tests.app.models import Deposit, Document, Tenant
 from tests.app.serializers import DepositSerializer, form
-from tests.app.webhooks import DepositWebhook
+from tests.app.webhooks import DepositWebhook, LandlordWebhook
 from tests.factories import make_deposit, make_user
+from tests.loops import run
 
 
 def said(resource: str = "core.deposit") -> list[tuple[str, Any]]:
@@ -199,7 +200,7 @@ def test_an_async_session_survives_sync_to_async(deposit: Deposit) -> None:
         async with disable_webhooks():
             await deposit.asave()
 
-    asyncio.run(main())
+    run(main())
 
     assert names() == ["updated", "updated"]
 
@@ -216,7 +217,7 @@ def test_tasks_that_run_together_each_have_their_session(deposit: Deposit) -> No
     async def main() -> None:
         await asyncio.gather(save_twice(deposit), save_twice(other))
 
-    asyncio.run(main())
+    run(main())
 
     assert sorted(data["id"] for _, data in said()) == [deposit.pk, other.pk]
 
@@ -447,6 +448,16 @@ def test_disable_named_resources_only(deposit: Deposit) -> None:
     assert set(names("core.landlord")) == {"updated"}
 
 
+def test_what_is_disabled_asks_nothing_either(deposit: Deposit) -> None:
+    with disable_webhooks(LandlordWebhook):
+        deposit.unit.save()
+    with disable_webhooks():
+        deposit.delete()
+
+    assert names("core.landlord") == []
+    assert names() == ["updated"]
+
+
 def test_disabled_blocks_nest(deposit: Deposit) -> None:
     with disable_webhooks():
         with disable_webhooks(DepositWebhook):
@@ -564,5 +575,49 @@ def test_an_endpoint_made_in_the_same_session_hears_what_follows(transactional_d
         deposit = make_deposit()
         Endpoint.objects.create(url="https://a.example/", event_types=["*"])
         deposit.save()
+
+    assert names() == ["updated"]
+
+
+def test_by_hand_with_disabled_resources(deposit: Deposit) -> None:
+    with webhook_signal_session() as session, disable_webhooks(DepositWebhook):
+        session.updated(deposit)
+        session.updated(deposit.tenant)
+        DepositWebhook.trigger(deposit)
+
+    assert names() == []
+
+
+def test_a_session_by_hand_goes_on_after_its_end(deposit: Deposit) -> None:
+    with webhook_signal_session() as session:
+        pass
+    session.updated(deposit)
+
+    assert names() == ["updated"]
+
+
+def test_a_session_merges_what_it_held_with_what_is_still_open(deposit: Deposit) -> None:
+    transaction.set_autocommit(False)
+    try:
+        with webhook_signal_session():
+            deposit.save()
+            transaction.commit()
+            deposit.amount = 8
+            deposit.save()
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+
+    assert [(name, data["amount"]) for name, data in said()] == [("updated", "8.00")]
+
+
+def test_a_shared_session_is_left_by_who_joined_it(deposit: Deposit) -> None:
+    async def main() -> None:
+        async with webhook_signal_session() as outer:
+            async with webhook_signal_session() as inner:
+                await deposit.asave()
+            assert inner is outer
+
+    run(main())
 
     assert names() == ["updated"]

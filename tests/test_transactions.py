@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.test import TestCase, TransactionTestCase
 from rest_framework import serializers
 
@@ -13,9 +13,10 @@ from drf_webhooks.models import Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.session import disable_webhooks
+from drf_webhooks.transactions import log_of
 from tests.app.models import Deposit, Tag, Tenant
 from tests.factories import make_deposit
-from tests.test_session import names
+from tests.test_session import in_thread, names
 
 
 @pytest.fixture
@@ -64,6 +65,12 @@ def declare(serializer: type[serializers.ModelSerializer[Tag]]) -> None:
         base_name = "core.tag"
 
 
+class Owned(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ("id",)
+
+
 @pytest.fixture(autouse=True)
 def _declared_as_before() -> Iterator[None]:
     known = list(registry)
@@ -97,6 +104,59 @@ def test_a_swallowed_database_error_never_loses_the_change_in_silence(
         assert connection.vendor == "postgresql"
 
     assert Tag.objects.count() == Event.objects.count()
+
+
+def test_an_error_swallowed_at_the_very_end_is_noticed(
+    transactional_db: None, everything: Endpoint
+) -> None:
+    class TagWebhook(ModelSerializerWebhook):
+        serializer_class = Owned
+        base_name = "core.tag"
+
+        @classmethod
+        def get_owner(cls, instance: Tag) -> None:
+            Swallowing().get_more(instance)
+
+    if connection.vendor == "postgresql":
+        with pytest.raises(RecordingError, match="was swallowed"):
+            Tag.objects.create(name="balcony")
+        assert not Tag.objects.exists()
+    else:
+        Tag.objects.create(name="balcony")
+        assert Tag.objects.exists()
+
+
+def test_savepoints_that_are_unknown_are_left_alone(deposit: Deposit) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        connection.execute_wrappers, kept = [], connection.execute_wrappers
+        cursor.execute("SAVEPOINT unseen")
+        connection.execute_wrappers = kept
+        deposit.save()
+        cursor.execute("RELEASE SAVEPOINT unseen")
+
+    assert names() == ["updated"]
+
+
+def test_a_savepoint_adds_to_what_was_noted_before(deposit: Deposit) -> None:
+    with transaction.atomic():
+        deposit.save()
+        with transaction.atomic():
+            deposit.delete()
+
+    assert names() == ["deleted"]
+
+
+def test_a_connection_is_followed_before_it_is_open() -> None:
+    logs = []
+
+    def first_use() -> None:
+        logs.append((log_of("default"), log_of("default"), connections["default"].connection))
+
+    in_thread(first_use)
+
+    ((first, second, opened),) = logs
+    assert first is second
+    assert opened is None
 
 
 def test_callbacks_and_blocks_work_while_events_are_stored(

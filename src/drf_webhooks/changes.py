@@ -107,21 +107,14 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.bases or self.nested or self.above)
 
-    def note_base(
-        self,
-        resource: Any,
-        pk: Any,
-        operation: Operation,
-        *,
-        found: tuple[Found, ...] | None = None,
-    ) -> Noted:
+    def note_base(self, resource: Any, pk: Any, operation: Operation) -> Noted:
         """Note that a base object itself was created, updated or deleted."""
         subject = (resource, object_key(pk))
         noted = self.bases.get(subject)
         if noted is None:
-            self.bases[subject] = noted = Noted(pk, operation, next(_order), found)
+            self.bases[subject] = noted = Noted(pk, operation, next(_order))
         else:
-            _say(noted, operation, found)
+            _say(noted, operation)
         return noted
 
     def note_nested(self, path: Hashable, pks: Iterable[Any]) -> None:
@@ -145,7 +138,8 @@ class Changes:
             elif noted.operation is None:
                 continue
             else:
-                _say(mine, noted.operation, noted.found)
+                _say(mine, noted.operation)
+                mine.found = noted.found
         for path, rows in later.nested.items():
             mine_rows = self.nested.setdefault(path, {})
             for pk, order in rows.items():
@@ -154,9 +148,7 @@ class Changes:
             self.above.setdefault(subject, noted)
 
 
-def _say(noted: Noted, operation: Operation, found: tuple[Found, ...] | None) -> None:
+def _say(noted: Noted, operation: Operation) -> None:
     if noted.operation is None:
         noted.order = next(_order)
     noted.operation = merge(noted.operation, operation)
-    if found is not None:
-        noted.found = found

@@ -1,12 +1,29 @@
 """The grammar of event types, and which patterns match one (Standard Webhooks 1.0.0)."""
 
 import re
+from dataclasses import dataclass, field
 
-__all__ = ["is_event_type", "is_pattern", "patterns", "refusal"]
+__all__ = ["Interest", "is_event_type", "is_pattern", "patterns", "refusal"]
 
 _NAME = r"[a-zA-Z0-9_]+"
 _EVENT_TYPE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _PATTERN = re.compile(rf"\*|{_NAME}(\.{_NAME})*(\.\*)?")
+
+
+@dataclass
+class Interest:
+    """What somebody listens to, as far as one unit of work has asked."""
+
+    #: Every pattern of an enabled endpoint, or ``None`` if that is not known.
+    heard: frozenset[str] | None = None
+    #: Types that were asked for one by one.
+    asked: dict[str, bool] = field(default_factory=dict)
+
+    def knows(self, event_type: str) -> bool | None:
+        """Tell whether anybody listens to a type, or ``None`` if that must be asked."""
+        if self.heard is not None:
+            return not self.heard.isdisjoint(patterns(event_type))
+        return self.asked.get(event_type)
 
 
 def is_event_type(text: str) -> bool:

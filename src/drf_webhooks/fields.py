@@ -60,8 +60,6 @@ class EventTypesField(models.Field):  # type: ignore[type-arg]  # as above
         return list(value or ())
 
     def get_prep_value(self, value: Any) -> Any:
-        if value is None:
-            return None
         patterns = self.to_python(value)
         for pattern in patterns:
             if not isinstance(pattern, str) or not event_types.is_pattern(pattern):

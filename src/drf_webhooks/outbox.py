@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 
 from drf_webhooks.changes import Key
-from drf_webhooks.event_types import patterns
+from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
 
 __all__ = ["CHANNEL", "due", "keep_all", "listeners", "number", "take", "wanted", "write"]
@@ -46,25 +46,25 @@ def keep_all() -> Iterator[None]:
             _keepers -= 1
 
 
-def wanted(event_types: Iterable[str], using: str, known: dict[str, bool]) -> set[str]:
+def wanted(event_types: Iterable[str], using: str, interest: Interest) -> set[str]:
     """Return those event types that an enabled endpoint subscribes to.
 
     Args:
         event_types: What may have to be said.
         using: The database.
-        known: Answers of before, in this unit of work; new ones are added.
+        interest: What was asked before, in this unit of work; answers are added.
 
     """
     types = set(event_types)
     if _keepers:
         return types
-    unknown = types - known.keys()
+    unknown = {each for each in types if interest.knows(each) is None}
     if unknown:
-        _ask(unknown, using, known)
-    return {each for each in types if known[each]}
+        _ask(unknown, using, interest)
+    return {each for each in types if interest.knows(each)}
 
 
-def _ask(unknown: set[str], using: str, known: dict[str, bool]) -> None:
+def _ask(unknown: set[str], using: str, interest: Interest) -> None:
     """Read the lists of the enabled endpoints; with very many, ask for each type instead."""
     lists = _rows(
         using,
@@ -73,15 +73,14 @@ def _ask(unknown: set[str], using: str, known: dict[str, bool]) -> None:
         [],
     )
     if len(lists) <= _MOST_LISTS:
-        heard = {pattern for (text,) in lists for pattern in text.split()}
-        known.update({each: not heard.isdisjoint(patterns(each)) for each in unknown})
+        interest.heard = frozenset(pattern for (text,) in lists for pattern in text.split())
         return
     enabled = Endpoint.objects.using(using).filter(state=Endpoint.State.ENABLED)
     for each in unknown:
         is_heard = Q()
         for pattern in patterns(each):
             is_heard |= Q(event_types__contains=f" {pattern} ")
-        known[each] = enabled.filter(is_heard).exists()
+        interest.asked[each] = enabled.filter(is_heard).exists()
 
 
 def listeners(event_types: Iterable[str], owners: Iterable[Any], using: str) -> set[Any]:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from drf_webhooks import outbox, payloads
 from drf_webhooks.changes import Changes, Found, Held, Key, Operation, Subject, merge, object_key
 from drf_webhooks.conf import config
+from drf_webhooks.event_types import Interest
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import Event
 from drf_webhooks.registry import registry
@@ -70,7 +71,7 @@ class Pipeline:
         *,
         session: uuid.UUID,
         held: dict[Subject, Held],
-        interest: dict[str, bool],
+        interest: Interest,
     ) -> dict[Subject, Held | None]:
         """Store events without payload that wait for the end of their session.
 
@@ -131,7 +132,7 @@ def release_due(using: str = "default") -> int:
             return released
 
 
-def _entries(changes: Changes, using: str, interest: dict[str, bool]) -> list[Entry]:
+def _entries(changes: Changes, using: str, interest: Interest) -> list[Entry]:
     """Return what is to be said and what somebody wants to hear, in order."""
     said = resolve(changes, using, is_wanted=lambda each: is_wanted(each, using, interest))
     entries = [
@@ -143,7 +144,7 @@ def _entries(changes: Changes, using: str, interest: dict[str, bool]) -> list[En
     return [each for each in entries if each.type in wanted]
 
 
-def is_wanted(resource: Resource, using: str, interest: dict[str, bool]) -> bool:
+def is_wanted(resource: Resource, using: str, interest: Interest) -> bool:
     """Tell whether anybody subscribes to anything that a resource says."""
     return bool(outbox.wanted(resource.event_types(), using, interest))
 

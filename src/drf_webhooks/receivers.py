@@ -9,7 +9,7 @@ from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from drf_webhooks import session
-from drf_webhooks.changes import Changes, Operation
+from drf_webhooks.changes import Operation
 from drf_webhooks.conf import config
 from drf_webhooks.models import Endpoint
 from drf_webhooks.pipeline import is_wanted
@@ -116,8 +116,6 @@ def _post_save(
     if not _is_noted(raw=raw):
         return
     changes = session.changes_now(using)
-    if changes is None:
-        return
     columns = _columns(sender, update_fields)
     operation = Operation.CREATED if created else Operation.UPDATED
     own = sender._meta.concrete_model
@@ -140,8 +138,6 @@ def _pre_delete(sender: type[Model], instance: Any, *, using: str, **_: Any) -> 
     if not session.is_recording():
         return
     changes = session.changes_now(using)
-    if changes is None:
-        return
     own: Any = sender._meta.concrete_model
     for resource in index().bases.get(own, ()):
         if session.is_disabled(resource):
@@ -182,9 +178,7 @@ def _m2m_changed(
 
 
 def _note_rows(link: Link, pks: set[Any], using: str) -> None:
-    changes = session.changes_now(using)
-    if changes is not None:
-        changes.note_nested(link.near, pks)
+    session.changes_now(using).note_nested(link.near, pks)
 
 
 def _endpoint_changed(*, using: str, **_: Any) -> None:
@@ -199,8 +193,8 @@ def _ask(path: Path, pks: list[Any], using: str) -> None:
     """Ask before the next write which base objects some rows hang under."""
     if session.is_disabled(path.resource):
         return
-    changes: Changes | None = session.changes_now(using)
-    if changes is not None and is_wanted(path.resource, using, session.interest_now(using)):
+    changes = session.changes_now(using)
+    if is_wanted(path.resource, using, session.interest_now(using)):
         _questions(using).above(path, pks, changes)
 
 

@@ -139,9 +139,9 @@ class ModelSerializerWebhook:
             raise ValueError(msg)
         if is_disabled(cls):
             return
-        with recording(using, is_asked=True) as changes:
+        with recording(using) as changes:
             for pk in pks:
-                changes.note_base(cls, pk, wanted)  # type: ignore[union-attr]  # asked by hand, it is never None
+                changes.note_base(cls, pk, wanted)
 
 
 def _operation(text: str) -> Operation:

@@ -18,6 +18,7 @@ from django.db.models import Model, QuerySet
 from drf_webhooks import transactions
 from drf_webhooks.changes import Changes, Held, Operation, Subject
 from drf_webhooks.conf import config
+from drf_webhooks.event_types import Interest
 from drf_webhooks.transactions import Log, log_of, open_logs
 
 __all__ = ["WebhookSignalSession", "disable_webhooks", "webhook_signal_session"]
@@ -47,7 +48,7 @@ class Recorder(Protocol):
         *,
         session: uuid.UUID,
         held: dict[Subject, Held],
-        interest: dict[str, bool],
+        interest: Interest,
     ) -> dict[Subject, Held | None]:
         """Store events that wait for a session's end; return what is new about them."""
 
@@ -77,7 +78,7 @@ class WebhookSignalSession:
         self.id = uuid.uuid4()
         self.is_open = True
         self._held: dict[str, dict[Subject, Held]] = {}
-        self._interest: dict[str, dict[str, bool]] = {}
+        self._interest: dict[str, Interest] = {}
         # Threads and tasks that were started with a copy of the context share the session.
         self._lock = threading.RLock()
 
@@ -93,9 +94,9 @@ class WebhookSignalSession:
         """Note that objects are about to be deleted, where no signal says so."""
         self._note(objects, Operation.DELETED)
 
-    def interest(self, using: str) -> dict[str, bool]:
+    def interest(self, using: str) -> Interest:
         """Return which event types somebody wants, as far as this session has asked."""
-        return self._interest.setdefault(using, {})
+        return self._interest.setdefault(using, Interest())
 
     def forget_interest(self) -> None:
         """Ask again: an endpoint has changed."""
@@ -164,9 +165,8 @@ class WebhookSignalSession:
     def _note(self, objects: Model | QuerySet[Any], operation: Operation) -> None:
         model, using, pks = identify(objects)
         with recording(using, session=self) as changes:
-            if changes is not None:
-                for pk in pks:
-                    _recorder().note(changes, model, pk, operation)
+            for pk in pks:
+                _recorder().note(changes, model, pk, operation)
 
 
 def identify(objects: Model | QuerySet[Any]) -> tuple[type[Model], str, list[Any]]:
@@ -180,21 +180,15 @@ def identify(objects: Model | QuerySet[Any]) -> tuple[type[Model], str, list[Any
 
 
 @contextmanager
-def recording(
-    using: str, *, session: WebhookSignalSession | None = None, is_asked: bool = False
-) -> Iterator[Changes | None]:
-    """Give the place where changes are noted, in a transaction of its own if none is open.
+def recording(using: str, *, session: WebhookSignalSession | None = None) -> Iterator[Changes]:
+    """Give the place where what is said by hand is noted, in a transaction if none is open.
 
     Args:
         using: The database that changes.
-        session: The session that they belong to; by default the current one.
-        is_asked: Somebody asks by hand: ``IMPLICIT_SESSIONS = False`` does not matter.
+        session: The session that it belongs to; by default the current one.
 
     """
     session = session if session is not None and session.is_open else current_session()
-    if session is None and not is_asked and not config().IMPLICIT_SESSIONS:
-        yield None
-        return
     connection = connections[using]
     if connection.in_atomic_block or not connection.get_autocommit():
         yield log_of(using).changes(session)
@@ -203,15 +197,12 @@ def recording(
             yield log_of(using).changes(session)
 
 
-def changes_now(using: str) -> Changes | None:
-    """Return where changes are noted, or ``None`` if they are not noted at all."""
-    session = current_session()
-    if session is None and not config().IMPLICIT_SESSIONS:
-        return None
-    return log_of(using).changes(session)
+def changes_now(using: str) -> Changes:
+    """Return where changes are noted; ask :func:`is_recording` before."""
+    return log_of(using).changes(current_session())
 
 
-def interest_now(using: str) -> dict[str, bool]:
+def interest_now(using: str) -> Interest:
     """Return which event types somebody wants, as far as it was asked in this unit of work."""
     session = current_session()
     return log_of(using).interest if session is None else session.interest(using)
@@ -241,7 +232,7 @@ def is_disabled(resource: type[Any]) -> bool:
 
 def forget_interest(using: str) -> None:
     """Ask again who wants what: an endpoint has changed in this unit of work."""
-    log_of(using).interest.clear()
+    log_of(using).interest = Interest()
     session = current_session()
     if session is not None:
         session.forget_interest()

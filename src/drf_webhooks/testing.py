@@ -60,6 +60,7 @@ def capture_events(using: str | None = None) -> Iterator[list[CapturedEvent]]:
         try:
             yield captured
         finally:
+            # A transaction that is broken can be asked nothing.
             if not connections[using].needs_rollback:
                 _settle(using)
                 captured += _written(using, before)

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from drf_webhooks.changes import Changes
+from drf_webhooks.event_types import Interest
 from drf_webhooks.exceptions import RecordingError
 
 __all__ = ["Log", "Questions", "install", "log_of", "open_logs"]
@@ -62,7 +63,7 @@ class Log:
         self._questions: Questions | None = None
         self._unit: object = None
         #: Which event types somebody wants, as far as this transaction has asked.
-        self.interest: dict[str, bool] = {}
+        self.interest = Interest()
 
     def __bool__(self) -> bool:
         return any(any(frame.changes.values()) for frame in self._frames)
@@ -141,7 +142,7 @@ class Log:
             return
         self.before_commit()()
         self._unit = None
-        self.interest = {}
+        self.interest = Interest()
 
     def _watch(
         self,

@@ -60,6 +60,7 @@ class Tenant(models.Model):
     notes = models.CharField(max_length=50, default="", blank=True)
     address = models.ForeignKey(Address, models.SET_NULL, null=True)
     user = models.OneToOneField(User, models.SET_NULL, null=True, related_name="tenant")
+    friends: "models.ManyToManyField[Tenant, Tenant]" = models.ManyToManyField("self", blank=True)
 
     def __str__(self) -> str:
         return self.name

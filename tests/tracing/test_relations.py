@@ -58,6 +58,13 @@ def declare() -> None:
             model = Regular
             fields: ClassVar = ["id", "name"]
 
+    class WithFriends(serializers.ModelSerializer[Tenant]):
+        friends: Any = serializers.SlugRelatedField("name", many=True, read_only=True)
+
+        class Meta:
+            model = Tenant
+            fields: ClassVar = ["id", "friends"]
+
     class WithRemarks(serializers.ModelSerializer[Deposit]):
         remarks: Any = serializers.SlugRelatedField("text", many=True, read_only=True)
 
@@ -105,6 +112,10 @@ def declare() -> None:
 
     class RegularWebhook(ModelSerializerWebhook):
         serializer_class = RegularSerializer
+
+    class FriendsWebhook(ModelSerializerWebhook):
+        serializer_class = WithFriends
+        base_name = "core.friends"
 
     class RemarksWebhook(ModelSerializerWebhook):
         serializer_class = WithRemarks
@@ -175,6 +186,15 @@ CHANGES: dict[str, Callable[[Deposit, Deposit], Any]] = {
     "m2m set": lambda one, two: two.unit.tags.set([Tag.objects.create(name="new")]),
     "m2m end deleted": lambda one, two: Tag.objects.get(name="old").delete(),
     "m2m end renamed": lambda one, two: change(Tag.objects.get(name="old"), name="new"),
+    "friends added": lambda one, two: one.tenant.friends.add(two.tenant),
+    "friends cleared": lambda one, two: (
+        one.tenant.friends.add(two.tenant),
+        two.tenant.friends.clear(),
+    ),
+    "a friend renamed": lambda one, two: (
+        one.tenant.friends.add(two.tenant),
+        change(one.tenant, name="Bea"),
+    ),
     "through row made by hand": lambda one, two: Inspection.objects.create(
         unit=one.unit, inspector=two.tenant.user
     ),
@@ -237,6 +257,8 @@ EQUAL_AGAIN = {
     "child nulled",
     "child moved through a stale instance",
     "many at once",
+    "friends cleared",
+    "a friend renamed",
 }
 
 

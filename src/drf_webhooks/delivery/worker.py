@@ -125,7 +125,7 @@ class Worker:
             self._is_stopping = True
         elif until_empty and not claimed and not self._in_air and not self._done:
             return True
-        elif not claimed or self._in_air:
+        else:
             # Woken by a result, by a notification, or at the latest to poll.
             await self._something(self._settings.POLL_INTERVAL.total_seconds())
         return False

@@ -98,8 +98,6 @@ def read(serializer: serializers.BaseSerializer[Any], model: type[Model]) -> Nod
 
 def _read_serializer(serializer: Any, node: Node) -> None:
     node.is_key_only = False
-    if isinstance(serializer, serializers.ListSerializer):
-        serializer = serializer.child
     if not isinstance(serializer, serializers.Serializer):
         node.opaque.append(Opaque(type(serializer).__name__, "serializer"))
         return
@@ -124,10 +122,7 @@ def _read_field(each: Any, node: Node) -> None:
         if reached is not None:
             _read_serializer(inner, reached)
         else:
-            for above in node:
-                # What is said of the nested model says it better.
-                above.opaque = [one for one in above.opaque if one.name != each.field_name]
-            _read_lost(each.field_name, inner, node)
+            _read_lost(str(each.field_name), inner, node)
     elif isinstance(inner, relations.RelatedField) and reached is not None:
         _read_relation(inner, reached)
 
@@ -137,6 +132,9 @@ def _read_lost(name: str, serializer: Any, node: Node) -> None:
     model = getattr(getattr(serializer, "Meta", None), "model", None)
     if model is not None:
         node.unreachable.append(Unreachable(name, model))
+        for above in node:
+            # What is said of the nested model says it better.
+            above.opaque = [each for each in above.opaque if each.name != name]
     for each in getattr(serializer, "fields", {}).values():
         inner = getattr(each, "child", each)
         if isinstance(inner, serializers.BaseSerializer) and not each.write_only:

@@ -12,6 +12,8 @@ from drf_webhooks.receiver_server import Received, WebhookReceiver
 
 __all__ = ["Command"]
 
+_FOR_EVER = timedelta(days=365)
+
 
 class Command(BaseCommand):
     """``manage.py webhooks_listen``."""
@@ -36,10 +38,7 @@ class Command(BaseCommand):
             self.stderr.flush()
             shown = 0
             while options["count"] is None or shown < options["count"]:
-                try:
-                    received = receiver.wait_for(shown + 1, timeout=timedelta(seconds=1))
-                except TimeoutError:
-                    continue
+                received = receiver.wait_for(shown + 1, timeout=_FOR_EVER)
                 for each in received[shown:]:
                     self._show(each, key)
                 shown = len(received)
