@@ -13,6 +13,7 @@ from drf_webhooks.models import Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.session import disable_webhooks
+from drf_webhooks.testing import capture_events
 from drf_webhooks.transactions import log_of
 from tests.app.models import Deposit, Tag, Tenant
 from tests.factories import make_deposit
@@ -281,6 +282,20 @@ class InTestCase(TestCase):
         self.deposit.delete()
 
         assert names() == ["created", "updated", "deleted"]
+
+    def test_a_capture_gives_what_was_said_inside_it(self) -> None:
+        pk = self.deposit.pk
+        with capture_events() as events:
+            with transaction.atomic():
+                self.deposit.save()
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                self.deposit.delete()
+                raise ZeroDivisionError
+            self.deposit.tenant.save()
+
+        assert [(each.type, each.object_key) for each in events] == [
+            ("core.deposit.updated", str(pk))
+        ] * 2
 
     def test_what_was_undone_is_not_said(self) -> None:
         with pytest.raises(ZeroDivisionError), transaction.atomic():
