@@ -3,7 +3,7 @@
 import itertools
 import json
 import uuid
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 __all__ = [
     "Changes",
+    "Form",
     "Found",
     "Held",
     "Key",
@@ -58,6 +59,16 @@ class Found:
 
     owners: tuple[Any, ...] = ()
     data: Any = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a base object looked before its session changed anything of it."""
+
+    #: Its serialized form by owner; ``None`` if it was not there.
+    data: Mapping[Any, bytes] | None
+    #: How many events it had had. If somebody says something meanwhile, this is outdated.
+    sequence: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,11 @@ class Changes:
         else:
             _say(noted, operation)
         return noted
+
+    def has_base(self, resource: Any, pk: Any) -> bool:
+        """Tell whether something is noted of a base object itself."""
+        noted = self.bases.get((resource, object_key(pk)))
+        return noted is not None and noted.operation is not None
 
     def note_nested(self, path: Hashable, pks: Iterable[Any]) -> None:
         """Note rows of a nested model; their base objects are looked up at the end."""

@@ -11,7 +11,8 @@ from django.db.models import Model
 from drf_webhooks.conf import given, mistakes
 from drf_webhooks.event_types import is_event_type
 from drf_webhooks.registry import registry
-from drf_webhooks.tracing.paths import Resource, Trace, index
+from drf_webhooks.tracing.index import Trace, index
+from drf_webhooks.tracing.paths import Resource
 
 __all__ = ["register"]
 
@@ -157,6 +158,7 @@ def _check_opaque(traces: list[Trace]) -> Iterator[checks.CheckMessage]:
         if not found.resource.depends_on
         for node in found.tree
         for opaque in node.opaque
+        if opaque.sees_row
     ]
     if unknown:
         yield checks.Warning(

@@ -32,6 +32,9 @@ class Config:
     #: Outside any session, each transaction is its own session. ``False`` records only in sessions.
     IMPLICIT_SESSIONS: bool = True
 
+    #: Notice also what sends no signal: ``QuerySet.update()``, ``bulk_create()`` and the like.
+    CAPTURE_BULK: bool = True
+
     #: Record also what ``loaddata`` writes (``raw=True``).
     RECORD_RAW: bool = False
 

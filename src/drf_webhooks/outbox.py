@@ -120,13 +120,38 @@ def number(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, K
             rows = _rows(using, f"{insert} RETURNING {read}", parameters)
             return {(resource, key): count for resource, key, count in rows}
         _execute(using, insert, parameters)
-    pairs = ", ".join(["(%s, %s)"] * len(ordered))
+    return counts(ordered, using)
+
+
+def counts(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, Key], int]:
+    """Return how many events some objects have had; those without any are left out."""
+    condition, parameters = _named(subjects, using)
     rows = _rows(
         using,
-        f"SELECT {read} FROM {table} WHERE (resource, object_key) IN ({pairs})",  # noqa: S608  # a table's name
+        f"SELECT resource, object_key, sequence FROM {_table(using, BaseObject)} "  # noqa: S608  # a table's name
+        f"WHERE {condition}",
         parameters,
     )
     return {(resource, key): count for resource, key, count in rows}
+
+
+def uncount(subjects: Sequence[tuple[str, Key]], using: str) -> None:
+    """Take back numbers of this transaction that no event got."""
+    if subjects:
+        condition, parameters = _named(subjects, using)
+        _execute(
+            using,
+            f"UPDATE {_table(using, BaseObject)} SET sequence = sequence - 1 "  # noqa: S608  # a table's name
+            f"WHERE {condition}",
+            parameters,
+        )
+
+
+def _named(subjects: Iterable[tuple[str, Key]], using: str) -> tuple[str, list[Any]]:
+    ordered = sorted(set(subjects))
+    pairs = ", ".join(["(%s, %s)"] * len(ordered))
+    rows = pairs if connections[using].vendor == "mysql" else f"VALUES {pairs}"
+    return f"(resource, object_key) IN ({rows})", [part for each in ordered for part in each]
 
 
 def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:

@@ -19,12 +19,14 @@ from drf_webhooks.changes import Found, Key, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.registry import registry
-from drf_webhooks.tracing.paths import Resource, index
+from drf_webhooks.tracing.index import index
+from drf_webhooks.tracing.paths import Resource
 
 __all__ = [
     "Loaded",
     "data_of",
     "encode",
+    "forms",
     "found",
     "key_data",
     "load",
@@ -121,6 +123,16 @@ def found(resource: Resource, loaded: Loaded) -> tuple[Found, ...]:
         )
         for owner in loaded.owners
     )
+
+
+def forms(resource: Resource, loaded: Loaded) -> dict[Any, bytes]:
+    """Return the serialized form of a base object for each of its owners.
+
+    Raises:
+        PayloadError: it cannot be serialized.
+
+    """
+    return {owner_key(owner): data_of(resource, loaded.instance, owner) for owner in loaded.owners}
 
 
 def encode(data: Any) -> bytes:

@@ -2,10 +2,9 @@
 
 import logging
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -13,14 +12,23 @@ from django.db.models import Model
 from django.utils import timezone
 
 from drf_webhooks import outbox, payloads
-from drf_webhooks.changes import Changes, Found, Held, Key, Operation, Subject, merge, object_key
+from drf_webhooks.changes import (
+    Changes,
+    Form,
+    Found,
+    Held,
+    Operation,
+    Subject,
+    merge,
+)
 from drf_webhooks.conf import config
 from drf_webhooks.event_types import Interest
-from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import Event
+from drf_webhooks.recording import Entry, store
 from drf_webhooks.registry import registry
 from drf_webhooks.session import is_disabled
-from drf_webhooks.tracing.paths import Resource, index
+from drf_webhooks.tracing.index import index
+from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.resolver import CHUNK, resolve
 from drf_webhooks.transactions import Log
 
@@ -29,40 +37,13 @@ __all__ = ["Pipeline", "release_due"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One thing to say: of which object, what, and what was kept for saying it."""
-
-    resource: Resource
-    pk: Any
-    operation: Operation
-    found: tuple[Found, ...] | None = None
-    event: uuid.UUID | None = None
-    session: uuid.UUID | None = None
-
-    @property
-    def key(self) -> Key:
-        """The primary key as text."""
-        return object_key(self.pk)
-
-    @property
-    def type(self) -> str:
-        """The event's type."""
-        return self.resource.event_type(self.operation)
-
-    @property
-    def is_deferred(self) -> bool:
-        """Whether the worker serializes it."""
-        return self.resource.serialize == "deferred" and self.operation is not Operation.DELETED
-
-
 class Pipeline:
     """What sessions call when there is something to store."""
 
-    def record(self, changes: Changes, log: Log) -> None:
+    def record(self, changes: Changes, log: Log, forms: Mapping[Subject, Form]) -> None:
         """Store the final events of some changes in the open transaction."""
-        for batch in _batches(_entries(changes, log.using, log.interest)):
-            _store(batch, log.using)
+        for batch in _batches(_entries(changes, log.using, log.interest, forms)):
+            store(batch, log.using)
 
     def hold(
         self,
@@ -78,7 +59,7 @@ class Pipeline:
         Each is removed and written again when the session says more of its object, so that
         its hold always ends after the last change.
         """
-        entries = _entries(changes, log.using, interest)
+        entries = _entries(changes, log.using, interest, {})
         known = {entry: held.get((entry.resource, entry.key)) for entry in entries}
         ids = [each for row in known.values() if row is not None for each in row.events]
         alive = {each.pk for each in outbox.take(ids, log.using)} if ids else set()
@@ -100,9 +81,10 @@ class Pipeline:
             outbox.write(rows[start : start + CHUNK], log.using, is_final=False)
         return result
 
-    def release(self, held: dict[Subject, Held], using: str) -> None:
+    def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
         """Serialize held events as their objects are now, and make their deliveries."""
-        _release(outbox.take([each for row in held.values() for each in row.events], using), using)
+        events = outbox.take([each for row in held.values() for each in row.events], using)
+        _release(events, using, forms)
 
     def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
         """Note that an object changed, as its signals would."""
@@ -126,22 +108,26 @@ def release_due(using: str = "default") -> int:
     while True:
         with transaction.atomic(using=using):
             events = outbox.due(using, limit=CHUNK)
-            _release(events, using, is_last_resort=True)
+            _release(events, using, {}, is_last_resort=True)
         released += len(events)
         if len(events) < CHUNK:
             return released
 
 
-def _entries(changes: Changes, using: str, interest: Interest) -> list[Entry]:
+def _entries(
+    changes: Changes, using: str, interest: Interest, forms: Mapping[Subject, Form]
+) -> list[Entry]:
     """Return what is to be said and what somebody wants to hear, in order."""
     said = resolve(changes, using, is_wanted=lambda each: is_wanted(each, using, interest))
     entries = [
-        Entry(resource, noted.pk, noted.operation, noted.found)
-        for (resource, _), noted in said.items()
-        if noted.operation is not None and resource.emits(noted.operation)
+        Entry(subject[0], noted.pk, noted.operation, noted.found, before=forms.get(subject))
+        for subject, noted in said.items()
+        if noted.operation is not None
     ]
+    # What is compared may turn out to be created or deleted.
+    entries = [each for each in entries if each.before or each.resource.emits(each.operation)]
     wanted = outbox.wanted({each.type for each in entries}, using, interest)
-    return [each for each in entries if each.type in wanted]
+    return [each for each in entries if each.before or each.type in wanted]
 
 
 def is_wanted(resource: Resource, using: str, interest: Interest) -> bool:
@@ -180,7 +166,13 @@ def _held_rows(entry: Entry, session: uuid.UUID, until: datetime) -> list[Event]
     ]
 
 
-def _release(events: list[Event], using: str, *, is_last_resort: bool = False) -> None:
+def _release(
+    events: list[Event],
+    using: str,
+    forms: Mapping[Subject, Form],
+    *,
+    is_last_resort: bool = False,
+) -> None:
     entries: dict[Any, Entry] = {}
     orphans = []
     for event in events:
@@ -200,138 +192,11 @@ def _release(events: list[Event], using: str, *, is_last_resort: bool = False) -
         if known is not None:
             operation = merge(known.operation, operation) or operation
         pk = payloads.primary_key(resource.model, event.object_key)
-        entries[subject] = Entry(resource, pk, operation, found, event.pk, event.session)
+        before = forms.get((resource, event.object_key))
+        entries[subject] = Entry(resource, pk, operation, found, event.pk, event.session, before)
     outbox.write(orphans, using, is_final=True)
     for batch in _batches(entries.values()):
-        _store(batch, using, is_last_resort=is_last_resort)
-
-
-def _store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> None:
-    """Number, serialize and write: constant in the number of objects and endpoints.
-
-    Args:
-        entries: Each about another object.
-        using: The database.
-        is_last_resort: The worker asks: nothing can be deferred or raised any more.
-
-    """
-    deferred = [] if is_last_resort else [each for each in entries if each.is_deferred]
-    outbox.write([_deferred(each) for each in deferred], using, is_final=False)
-    entries = [each for each in entries if each not in deferred] if deferred else entries
-    if not entries:
-        return
-    numbers = outbox.number([(each.resource.base_name, each.key) for each in entries], using)
-    at = timezone.now()
-    events: list[Event] = []
-    for entry, owner, data in _said(entries, using):
-        sequence = numbers[entry.resource.base_name, entry.key]
-        event = Event(
-            type=entry.type,
-            resource=entry.resource.base_name,
-            object_key=entry.key,
-            sequence=sequence,
-            owner_id=payloads.owner_key(owner),
-            session=entry.session,
-            created_at=at,
-        )
-        if entry.event is not None and entry.event not in {each.pk for each in events}:
-            event.pk = entry.event
-        try:
-            event.body = payloads.message(
-                entry.type, data=data(), sequence=sequence, at=at, object_key=entry.key
-            )
-        except PayloadError as error:
-            if config().ON_PAYLOAD_ERROR == "raise" and not is_last_resort:
-                raise
-            logger.exception("Event %s is parked.", event.pk)
-            event.error = str(error)
-        events.append(event)
-    outbox.write(events, using, is_final=True)
-
-
-def _said(entries: list[Entry], using: str) -> Iterator[tuple[Entry, Any, Callable[[], bytes]]]:
-    """Give each entry once for each audience, with the function that makes its data."""
-    loaded: dict[Subject, payloads.Loaded] = {}
-    by_resource: dict[Resource, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if _needs_row(entry):
-            by_resource[entry.resource].append(entry)
-    for resource, some in by_resource.items():
-        rows = payloads.load(resource, [each.pk for each in some], using)
-        loaded |= {(resource, key): row for key, row in rows.items()}
-    heard = _heard(entries, loaded, using)
-    for entry in entries:
-        row = loaded.get((entry.resource, entry.key))
-        for found in _audiences(entry, row):
-            owner = found.owners[0]
-            if (
-                entry.resource.is_scoped()
-                and payloads.owner_key(owner) not in heard[entry.resource]
-            ):
-                continue
-            yield entry, owner, _maker(entry, row, found)
-
-
-def _needs_row(entry: Entry) -> bool:
-    if entry.operation is not Operation.DELETED:
-        return True
-    asks = entry.resource.is_scoped() or entry.resource.deleted_payload == "full"
-    return entry.found is None and asks
-
-
-def _audiences(entry: Entry, row: payloads.Loaded | None) -> tuple[Found, ...]:
-    if entry.operation is Operation.DELETED and entry.found is not None:
-        return entry.found
-    if row is not None:
-        return tuple(Found((owner,)) for owner in row.owners)
-    if entry.operation is Operation.DELETED and not entry.resource.is_scoped():
-        return (Found((None,)),)
-    # Gone meanwhile, left out by get_queryset(), or deleted unseen with its owner unknown.
-    return ()
-
-
-def _maker(entry: Entry, row: payloads.Loaded | None, found: Found) -> Callable[[], bytes]:
-    if found.data is not None:
-        kept: bytes = found.data
-        return lambda: kept
-    if row is None or (
-        entry.operation is Operation.DELETED and entry.resource.deleted_payload == "key"
-    ):
-        return lambda: payloads.key_data(entry.resource, entry.pk)
-    instance, owner = row.instance, found.owners[0]
-    return lambda: payloads.data_of(entry.resource, instance, owner)
-
-
-def _heard(
-    entries: list[Entry], loaded: dict[Subject, payloads.Loaded], using: str
-) -> dict[Resource, set[Any]]:
-    """Return, for each resource with owners, those owners who have an endpoint for it."""
-    owners: dict[Resource, set[Any]] = defaultdict(set)
-    types: dict[Resource, set[str]] = defaultdict(set)
-    for entry in entries:
-        if entry.resource.is_scoped():
-            types[entry.resource].add(entry.type)
-            row = loaded.get((entry.resource, entry.key))
-            owners[entry.resource] |= {
-                payloads.owner_key(found.owners[0]) for found in _audiences(entry, row)
-            }
-    return {
-        resource: outbox.listeners(types[resource], some, using) if some else set()
-        for resource, some in owners.items()
-    }
-
-
-def _deferred(entry: Entry) -> Event:
-    return Event(
-        **({"id": entry.event} if entry.event is not None else {}),
-        type=entry.type,
-        resource=entry.resource.base_name,
-        object_key=entry.key,
-        session=entry.session,
-        # Long past by every clock: due at once.
-        held_until=timezone.now() - timedelta(days=1),
-        created_at=timezone.now(),
-    )
+        store(batch, using, is_last_resort=is_last_resort)
 
 
 def _parked(event: Event, reason: str) -> Event:

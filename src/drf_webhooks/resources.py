@@ -46,6 +46,11 @@ class ModelSerializerWebhook:
     #: which does it once: a cheaper request, and data of then.
     serialize: ClassVar[Literal["snapshot", "deferred"]] = "snapshot"
 
+    #: Say ``updated`` only if the serialized form differs from what it was before the session.
+    #: Then each affected object is serialized before the first change too. An object that
+    #: ``get_queryset()`` begins to leave out is ``deleted``, one that it lets in ``created``.
+    skip_unchanged: ClassVar[bool] = False
+
     #: ``data`` of a ``deleted`` event: the key fields, or the whole form (a query for each delete).
     deleted_payload: ClassVar[Literal["key", "full"]] = "key"
 

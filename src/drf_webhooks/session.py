@@ -4,7 +4,7 @@ import inspect
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import wraps
@@ -16,7 +16,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import Model, QuerySet
 
 from drf_webhooks import transactions
-from drf_webhooks.changes import Changes, Held, Operation, Subject
+from drf_webhooks.changes import Changes, Form, Held, Operation, Subject
 from drf_webhooks.conf import config
 from drf_webhooks.event_types import Interest
 from drf_webhooks.transactions import Log, log_of, open_logs
@@ -38,7 +38,7 @@ _EVERYTHING = object()
 class Recorder(Protocol):
     """What sessions need of the half that stores events."""
 
-    def record(self, changes: Changes, log: Log) -> None:
+    def record(self, changes: Changes, log: Log, forms: Mapping[Subject, Form]) -> None:
         """Store the final events of some changes."""
 
     def hold(
@@ -52,7 +52,7 @@ class Recorder(Protocol):
     ) -> dict[Subject, Held | None]:
         """Store events that wait for a session's end; return what is new about them."""
 
-    def release(self, held: dict[Subject, Held], using: str) -> None:
+    def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
         """Serialize and release held events."""
 
     def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
@@ -79,6 +79,7 @@ class WebhookSignalSession:
         self.is_open = True
         self._held: dict[str, dict[Subject, Held]] = {}
         self._interest: dict[str, Interest] = {}
+        self._forms: dict[str, dict[Subject, Form]] = {}
         # Threads and tasks that were started with a copy of the context share the session.
         self._lock = threading.RLock()
 
@@ -97,6 +98,10 @@ class WebhookSignalSession:
     def interest(self, using: str) -> Interest:
         """Return which event types somebody wants, as far as this session has asked."""
         return self._interest.setdefault(using, Interest())
+
+    def forms(self, using: str) -> dict[Subject, Form]:
+        """Return how base objects looked before this session, where that is compared."""
+        return self._forms.setdefault(using, {})
 
     def forget_interest(self) -> None:
         """Ask again: an endpoint has changed."""
@@ -141,7 +146,7 @@ class WebhookSignalSession:
     def _release(self, held: dict[Subject, Held], using: str) -> None:
         try:
             with transaction.atomic(using=using):
-                _recorder().release(held, using)
+                _recorder().release(held, using, self.forms(using))
         except DatabaseError:
             # The changes are committed and their events are stored: the work was done.
             logger.exception(
@@ -156,11 +161,13 @@ class WebhookSignalSession:
         changes = log.take(self)
         if not changes:
             return
-        if self._held.get(log.using):
-            self.hold(changes, log)()
-        else:
-            with transaction.atomic(using=log.using):
-                _recorder().record(changes, log)
+        # A signal that was sent by hand may come outside any transaction.
+        with transaction.atomic(using=log.using):
+            if not self._held.get(log.using):
+                _recorder().record(changes, log, self.forms(log.using))
+                return
+            keep = self.hold(changes, log)
+        keep()
 
     def _note(self, objects: Model | QuerySet[Any], operation: Operation) -> None:
         model, using, pks = identify(objects)
@@ -189,12 +196,8 @@ def recording(using: str, *, session: WebhookSignalSession | None = None) -> Ite
 
     """
     session = session if session is not None and session.is_open else current_session()
-    connection = connections[using]
-    if connection.in_atomic_block or not connection.get_autocommit():
+    with transactions.unit(using):
         yield log_of(using).changes(session)
-    else:
-        with transaction.atomic(using=using):
-            yield log_of(using).changes(session)
 
 
 def changes_now(using: str) -> Changes:
@@ -206,6 +209,12 @@ def interest_now(using: str) -> Interest:
     """Return which event types somebody wants, as far as it was asked in this unit of work."""
     session = current_session()
     return log_of(using).interest if session is None else session.interest(using)
+
+
+def forms_now(using: str) -> dict[Subject, Form]:
+    """Return how base objects looked before this unit of work, where that is compared."""
+    session = current_session()
+    return log_of(using).forms if session is None else session.forms(using)
 
 
 def current_session() -> WebhookSignalSession | None:
@@ -245,10 +254,12 @@ def _recorder() -> Recorder:
 def _record_transaction(log: Log) -> Callable[[], None]:
     afterwards = []
     for session, changes in log.take_all().items():
-        if isinstance(session, WebhookSignalSession) and session.is_open:
-            afterwards.append(session.hold(changes, log))
+        explicit = session if isinstance(session, WebhookSignalSession) else None
+        if explicit is not None and explicit.is_open:
+            afterwards.append(explicit.hold(changes, log))
         else:
-            _recorder().record(changes, log)
+            forms = log.forms if explicit is None else explicit.forms(log.using)
+            _recorder().record(changes, log, forms)
 
     def after_commit() -> None:
         for act in afterwards:

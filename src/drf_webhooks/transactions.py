@@ -16,11 +16,11 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from drf_webhooks.changes import Changes
+from drf_webhooks.changes import Changes, Form, Subject
 from drf_webhooks.event_types import Interest
 from drf_webhooks.exceptions import RecordingError
 
-__all__ = ["Log", "Questions", "install", "log_of", "open_logs"]
+__all__ = ["Log", "Questions", "install", "log_of", "open_logs", "unit"]
 
 _SAVEPOINT = re.compile(
     r"\s*(SAVEPOINT|ROLLBACK\s+TO(?:\s+SAVEPOINT)?|RELEASE(?:\s+SAVEPOINT)?)\s+(.+?)\s*;?\s*$",
@@ -64,6 +64,9 @@ class Log:
         self._unit: object = None
         #: Which event types somebody wants, as far as this transaction has asked.
         self.interest = Interest()
+        #: How base objects looked before it, of resources that compare. A savepoint that is
+        #: rolled back leaves them true: nothing of them had changed when they were taken.
+        self.forms: dict[Subject, Form] = {}
 
     def __bool__(self) -> bool:
         return any(any(frame.changes.values()) for frame in self._frames)
@@ -143,6 +146,7 @@ class Log:
         self.before_commit()()
         self._unit = None
         self.interest = Interest()
+        self.forms = {}
 
     def _watch(
         self,
@@ -197,6 +201,21 @@ def log_of(using: str) -> Log:
         _follow_connection(sender=type(connection), connection=connection)
         log = getattr(connection, _LOG)
     return log
+
+
+@contextmanager
+def unit(using: str) -> Iterator[None]:
+    """Give a write a transaction if none is open, so that row and event are stored together.
+
+    In autocommit the database would commit the row before anything can be noted of it.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block or not connection.get_autocommit():
+        yield
+        log_of(using).end_test_unit()
+    else:
+        with transaction.atomic(using=using):
+            yield
 
 
 def open_logs() -> list[Log]:

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.testing import capture_events
-from drf_webhooks.tracing.paths import index
+from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.tree import Node, read
 from tests.app.models import Address, Deposit, Tenant
 from tests.app.serializers import AddressSerializer

@@ -1,6 +1,6 @@
 """Read a serializer as a tree of models: which columns and relations its fields read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,14 @@ __all__ = ["Node", "Opaque", "Unreachable", "read"]
 
 @dataclass(frozen=True)
 class Opaque:
-    """A field whose code reads what the tree cannot show."""
+    """A place where code runs that may read what the tree cannot show."""
 
     name: str
     kind: str
+    #: The serializer or field whose methods run.
+    code: Any = field(default=None, compare=False, repr=False)
+    #: Whether the code gets the row itself, or only the value of a column that is read anyway.
+    sees_row: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,17 @@ class Node:
     is_many: bool = False
     #: Only the key is read, so that saving the row alters nothing.
     is_key_only: bool = True
+    #: Whether it is the same object as the node before it, in a parent's table.
+    is_parent_row: bool = False
+    #: Whether any column may be read, as by an annotation.
+    reads_all: bool = False
+    #: Whether Python's attributes lead to it: of a join or a hidden relation they need not.
+    is_serialized: bool = True
+    #: Why it is monitored, for people; empty if a field of the serializer shows it.
+    rule: str = ""
     columns: set[str] = field(default_factory=set)
+    #: Names that the queryset adds to its rows.
+    annotations: frozenset[str] = frozenset()
     opaque: list[Opaque] = field(default_factory=list)
     unreachable: list[Unreachable] = field(default_factory=list)
     children: dict[str, "Node"] = field(default_factory=dict)
@@ -67,15 +81,40 @@ class Node:
             self.children[name] = Node(
                 model=relation.related_model,
                 name=accessor,
-                lookup=f"{self.lookup}__{name}" if self.lookup else name,
-                accessor=f"{self.accessor}__{accessor}" if self.accessor else accessor,
+                lookup="__".join(filter(None, (self.lookup, name))),
+                accessor="__".join(filter(None, (self.accessor, accessor))),
                 relation=relation,
                 parent=self,
                 is_many=bool(relation.one_to_many or relation.many_to_many),
+                is_parent_row=not accessor,
             )
         if isinstance(relation, ForeignObject):
             self.columns.update(column.attname for column in relation.local_related_fields)
         return self.children[name]
+
+    def holder(self, model: Any) -> "Node":
+        """Return the node of the table that holds what a model of this one's family defines.
+
+        A row of a child in multi-table inheritance has its parents' columns in their tables.
+        """
+        node = self
+        concrete = model._meta.concrete_model
+        while node.model._meta.concrete_model is not concrete:
+            own: Any = node.model._meta.concrete_model
+            link = own._meta.get_ancestor_link(concrete)
+            if link is None:
+                return node
+            node = node.child(link, accessor="")
+            node.is_key_only = False
+        return node
+
+    def read_row(self) -> None:
+        """Note that every column may be read, those in parents' tables too."""
+        self.is_key_only = False
+        self.reads_all = True
+        for parent in self.model._meta.all_parents:
+            if parent._meta.concrete_model is not self.model._meta.concrete_model:
+                self.holder(parent).reads_all = True
 
     def draw(self, indent: str = "") -> str:
         """Return the tree as text, a line for each model."""
@@ -89,9 +128,20 @@ class Node:
         return "\n".join(lines)
 
 
-def read(serializer: serializers.BaseSerializer[Any], model: type[Model]) -> Node:
-    """Return the tree of a serializer instance. Asks the database nothing."""
-    root = Node(model)
+def read(
+    serializer: serializers.BaseSerializer[Any],
+    model: type[Model],
+    annotations: Iterable[str] = (),
+) -> Node:
+    """Return the tree of a serializer instance. Asks the database nothing.
+
+    Args:
+        serializer: Any instance: its fields may depend on how it was made.
+        model: What it serializes.
+        annotations: Names that the queryset adds to each row.
+
+    """
+    root = Node(model, annotations=frozenset(annotations))
     _read_serializer(serializer, root)
     return root
 
@@ -99,22 +149,31 @@ def read(serializer: serializers.BaseSerializer[Any], model: type[Model]) -> Nod
 def _read_serializer(serializer: Any, node: Node) -> None:
     node.is_key_only = False
     if not isinstance(serializer, serializers.Serializer):
-        node.opaque.append(Opaque(type(serializer).__name__, "serializer"))
+        _note(node, Opaque(type(serializer).__name__, "serializer", serializer))
         return
-    plain = (
-        serializers.Serializer.to_representation,
-        serializers.ModelSerializer.to_representation,
-    )
-    if type(serializer).to_representation not in plain:
-        node.opaque.append(Opaque(type(serializer).__name__, "to_representation"))
+    if type(serializer).to_representation not in _PLAIN:
+        _note(node, Opaque(type(serializer).__name__, "to_representation", serializer))
     for each in serializer.fields.values():
         if not each.write_only:
             _read_field(each, node)
 
 
+_PLAIN = (
+    serializers.Serializer.to_representation,
+    serializers.ModelSerializer.to_representation,
+)
+
+
+def _note(node: Node, opaque: Opaque) -> None:
+    node.opaque.append(opaque)
+    if opaque.sees_row:
+        node.read_row()
+
+
 def _read_field(each: Any, node: Node) -> None:
+    name = str(each.field_name)
     if isinstance(each, serializers.SerializerMethodField):
-        node.opaque.append(Opaque(str(each.field_name), "method"))
+        _note(node, Opaque(name, "method", each))
         return
     reached = _follow(each, node)
     inner = getattr(each, "child_relation", getattr(each, "child", each))
@@ -122,9 +181,27 @@ def _read_field(each: Any, node: Node) -> None:
         if reached is not None:
             _read_serializer(inner, reached)
         else:
-            _read_lost(str(each.field_name), inner, node)
-    elif isinstance(inner, relations.RelatedField) and reached is not None:
-        _read_relation(inner, reached)
+            _read_lost(name, inner, node)
+    elif isinstance(inner, relations.RelatedField):
+        if reached is not None:
+            _read_relation(inner, reached)
+    elif each.source != "*":
+        _read_code(each, name, node)
+
+
+def _read_code(each: Any, name: str, node: Node) -> None:
+    """Note a field class of the project's own, whose code may do more than print a value."""
+    if not _is_own(type(each).to_representation) and not _is_own(type(each).get_attribute):
+        return
+    # In get_attribute() it gets the row, in to_representation() a value.
+    _note(
+        node,
+        Opaque(name, type(each).__name__, each, sees_row=_is_own(type(each).get_attribute)),
+    )
+
+
+def _is_own(method: Any) -> bool:
+    return not str(method.__module__).startswith("rest_framework.")
 
 
 def _read_lost(name: str, serializer: Any, node: Node) -> None:
@@ -142,16 +219,18 @@ def _read_lost(name: str, serializer: Any, node: Node) -> None:
 
 
 def _read_relation(inner: Any, node: Node) -> None:
+    name = str(inner.field_name or type(inner).__name__)
     if isinstance(inner, relations.SlugRelatedField):
-        _follow_names(inner.slug_field.split("__"), node, inner.field_name or inner.slug_field)
+        _follow_names(inner.slug_field.split("__"), node, inner, name or inner.slug_field)
         node.is_key_only = False
     elif isinstance(inner, relations.HyperlinkedRelatedField):
         if inner.lookup_field != "pk":
-            _follow_names(inner.lookup_field.split("__"), node, inner.lookup_field)
+            _follow_names(inner.lookup_field.split("__"), node, inner, inner.lookup_field)
             node.is_key_only = False
-    elif not isinstance(inner, relations.PrimaryKeyRelatedField):
-        node.opaque.append(Opaque(type(inner).__name__, "related field"))
-        node.is_key_only = False
+    elif not isinstance(inner, relations.PrimaryKeyRelatedField) or _is_own(
+        type(inner).to_representation
+    ):
+        _note(node, Opaque(type(inner).__name__, "related field", inner))
 
 
 def _follow(each: Any, node: Node) -> Node | None:
@@ -160,42 +239,63 @@ def _follow(each: Any, node: Node) -> Node | None:
         if not isinstance(
             each, serializers.BaseSerializer | relations.RelatedField | serializers.HiddenField
         ):
-            node.opaque.append(Opaque(each.field_name, type(each).__name__))
+            _note(node, Opaque(each.field_name, type(each).__name__, each))
         return node
-    return _follow_names(each.source_attrs, node, each.field_name)
+    return _follow_names(each.source_attrs, node, each, each.field_name)
 
 
-def _follow_names(names: list[str], node: Node, field_name: str) -> Node | None:
+def _follow_names(names: list[str], node: Node, code: Any, field_name: str) -> Node | None:
     for name in names:
-        found = relation_or_column(node.model, name)
+        found, node = resolve_name(node, name)
         if isinstance(found, str):
             node.columns.add(found)
             node.is_key_only = False
             return None
         if found is None:
-            node.opaque.append(Opaque(field_name, name))
-            node.is_key_only = False
+            if name not in node.annotations:
+                _note(node, Opaque(field_name, name, code))
             return None
         node = node.child(found, accessor=name)
     return node
 
 
-def relation_or_column(model: type[Model], name: str) -> Any:
-    """Return a relation, a column's attribute name, or ``None`` for anything else."""
+def resolve_name(node: Node, name: str) -> tuple[Any, Node]:
+    """Return what an attribute of a row is, and the node of the table that holds it.
+
+    A relation, a column's attribute name, or ``None`` for anything else.
+    """
+    model = node.model
     for relation in model._meta.related_objects:
         if relation.get_accessor_name() == name:
-            return relation
+            return relation, node.holder(relation.model)
+    found: Any
     try:
         found = model._meta.pk if name == "pk" else model._meta.get_field(name)
     except FieldDoesNotExist:
-        by_column = {each.attname: each for each in model._meta.concrete_fields}
-        return by_column[name].attname if name in by_column else None
-    if isinstance(found, ForeignObjectRel):
+        by_column: dict[str, Any] = {each.attname: each for each in model._meta.concrete_fields}
+        found = by_column.get(name)
+        if found is None:
+            return None, node
+        return found.attname, node.holder(found.model)
+    if found is None or isinstance(found, ForeignObjectRel):
         # Found by its query name, which is no attribute of an instance.
-        return None
-    if found is not None and found.is_relation and found.related_model is not None and name != "pk":
-        return found
-    return getattr(found, "attname", None)
+        return None, node
+    holder = node.holder(found.model)
+    if getattr(found, "field_names", None) and name in {"pk", found.name}:
+        # A CompositePrimaryKey, of Django 5.2: it is no column itself.
+        fields: list[Any] = [holder.model._meta.get_field(each) for each in found.field_names]
+        holder.columns.update(each.attname for each in fields)
+        holder.is_key_only = False
+        return "pk", holder
+    if found.is_relation and found.related_model is not None and name != "pk":
+        return found, holder
+    if hasattr(found, "fk_field") and hasattr(found, "ct_field"):
+        # A GenericForeignKey, not imported: the contenttypes app may be absent.
+        kind: Any = holder.model._meta.get_field(found.ct_field)
+        holder.columns.update({found.fk_field, kind.attname})
+        return None, node
+    column: str | None = getattr(found, "attname", None)
+    return column, holder
 
 
 def is_reverse(relation: Any) -> bool:

@@ -1,0 +1,272 @@
+"""From what resources serialize: which rows of which models concern which base objects.
+
+Compiled from the declarations alone, without a query, once for each state of the registry.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.db.models import Model
+
+from drf_webhooks.registry import registry
+from drf_webhooks.tracing.paths import Hang, Link, Path, Resource
+from drf_webhooks.tracing.querysets import Between, read_queryset
+from drf_webhooks.tracing.tree import Node, is_many_to_many, is_reverse, read, resolve_name
+
+__all__ = ["Index", "Trace", "index", "trace"]
+
+
+@dataclass
+class Trace:
+    """What is known of one resource."""
+
+    resource: Resource
+    tree: Node
+    paths: list[Path] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    #: Names in ``depends_on`` that lead nowhere.
+    mistakes: list[str] = field(default_factory=list)
+    #: Raised when the serializer was made or read.
+    error: Exception | None = None
+
+    @cached_property
+    def select_related(self) -> list[str]:
+        """The relations that one row is joined with."""
+        return [node.accessor for node in self._read() if not _is_behind_many(node)]
+
+    @cached_property
+    def prefetch_related(self) -> list[str]:
+        """The relations that are read for all objects at once."""
+        return [node.accessor for node in self._read() if _is_behind_many(node)]
+
+    def _read(self) -> list[Node]:
+        return [
+            node
+            for node in self.tree
+            if node.parent
+            and not node.is_parent_row
+            and node.is_serialized
+            and (not node.is_key_only or node.is_many or is_reverse(node.relation))
+        ]
+
+
+def trace(resource: Resource) -> Trace:
+    """Find the paths of one resource. Asks the database nothing."""
+    found = Trace(resource, Node(resource.model))
+    context = {"request": None, **resource.get_serializer_context()}
+    between: list[Between] = []
+    try:
+        queryset = resource.get_queryset()
+        serializer = resource.serializer_class(context=context)
+        found.tree = read(serializer, resource.model, queryset.query.annotations)
+        for name in resource.depends_on:
+            _declare(name, found)
+        between = read_queryset(queryset, found.tree)
+    except Exception as error:  # noqa: BLE001  # a project's own code, reported by a check
+        found.error = error
+        found.tree = Node(resource.model)
+        found.paths.append(Path(resource, resource.model, "", None))
+        return found
+    declared = resource.signal_model_instance_base_getters
+    known = {model._meta.concrete_model for model in declared}
+    by_node: dict[int, Path] = {}
+    for node in found.tree:
+        if node.model._meta.concrete_model in known and node.parent:
+            continue
+        by_node[id(node)] = path = _path(resource, node, by_node)
+        found.paths.append(path)
+    for node in found.tree:
+        if node.parent and is_many_to_many(node.relation):
+            _trace_many_to_many(found, node, by_node)
+    found.paths += [
+        _between(resource, each) for each in between if each.model._meta.concrete_model not in known
+    ]
+    found.paths += [
+        Path(resource, model, "", None, getter=getter, rule="declared getter")
+        for model, getter in declared.items()
+        if getter is not None
+    ]
+    return found
+
+
+def _path(resource: Resource, node: Node, by_node: dict[int, Path]) -> Path:
+    columns = None if node.reads_all or node.unreachable else frozenset(node.columns)
+    above = by_node.get(id(node.parent))
+    hang: Hang | None = None
+    link_columns: frozenset[str] = frozenset()
+    relation = node.relation
+    if node.parent and is_reverse(relation):
+        key = relation.field
+        link_columns = frozenset(each.attname for each in key.local_related_fields)
+        if above is not None and len(link_columns) == 1:
+            hang = Hang(above, key.attname, key.target_field.name)
+    elif hasattr(relation, "object_id_field_name"):
+        # A GenericRelation, not imported: the contenttypes app may be absent.
+        kind: Any = node.model._meta.get_field(relation.content_type_field_name)
+        link_columns = frozenset({relation.object_id_field_name, kind.attname})
+        if above is not None:
+            hang = Hang(above, relation.object_id_field_name, "pk", kind.attname)
+    return Path(
+        resource,
+        node.model,
+        node.lookup,
+        columns,
+        link_columns,
+        hang=hang,
+        is_parent_row=node.is_parent_row
+        and (above is None or above.is_base or above.is_parent_row),
+        rule=node.rule,
+    )
+
+
+def _between(resource: Resource, found: Between) -> Path:
+    if not found.near:
+        return Path(resource, found.model, "", None, is_whole=True, rule="subquery without a key")
+    return Path(
+        resource,
+        found.model,
+        found.node.lookup,
+        None,
+        # Any column may say which rows the subquery finds.
+        frozenset(each.attname for each in found.model._meta.concrete_fields),
+        via=found.via,
+        near=found.near,
+        entry=found.entry,
+        rule="subquery",
+    )
+
+
+def _declare(name: str, found: Trace) -> None:
+    """Add an ORM path that the serializer reads unseen, up to a relation or a column."""
+    node = found.tree
+    for part in name.split("__"):
+        relation, holder = resolve_name(node, part)
+        if relation is None:
+            relation = next(
+                (each for each in node.model._meta.related_objects if each.name == part), None
+            )
+        if relation is None:
+            found.mistakes.append(
+                f"{name!r}: {node.model.__name__} has no relation or column {part!r}"
+            )
+            return
+        if isinstance(relation, str):
+            holder.columns.add(relation)
+            holder.is_key_only = False
+            return
+        accessor = getattr(relation, "get_accessor_name", None)
+        node = holder.child(relation, accessor=(accessor() if accessor else part) or part)
+        node.rule = node.rule or "depends_on"
+    node.read_row()
+
+
+def _trace_many_to_many(found: Trace, node: Node, by_node: dict[int, Path]) -> None:
+    near, far = by_node.get(id(node.parent)), by_node.get(id(node))
+    if near is None or far is None:
+        return
+    relation = node.relation
+    is_source = not relation.auto_created
+    definition = relation if is_source else relation.field
+    through = definition.remote_field.through
+    names = (definition.m2m_field_name(), definition.m2m_reverse_field_name())
+    near_name, far_name = names if is_source else names[::-1]
+    near_key: Any = through._meta.get_field(near_name)
+    is_symmetrical = bool(definition.remote_field.symmetrical)
+    found.links.append(Link(through, near, far, near_key.attname, is_source, is_symmetrical))
+    if through._meta.auto_created:
+        # Its rows send no signals, and a receiver would make Django load them to delete them.
+        return
+    # Rows of the table that are saved and deleted by hand.
+    ends = {
+        each.attname for each in through._meta.concrete_fields if each.name in {near_name, far_name}
+    }
+    found.paths.append(
+        Path(
+            found.resource,
+            through,
+            near.lookup,
+            frozenset(ends),
+            frozenset(ends),
+            via=through,
+            near=near_name,
+            hang=Hang(near, near_key.attname, near_key.target_field.name),
+            rule="many-to-many table",
+        )
+    )
+
+
+def _is_behind_many(node: Node) -> bool:
+    return node.is_many or (node.parent is not None and _is_behind_many(node.parent))
+
+
+class Index:
+    """Every path of every resource, by the model class that sends the signal."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self.traces = [trace(each) for each in resources if hasattr(each, "model")]
+        self.bases: dict[type[Model], list[Resource]] = defaultdict(list)
+        self.nested: dict[type[Model], list[Path]] = defaultdict(list)
+        self.links: dict[type[Model], list[Link]] = defaultdict(list)
+        self._base_paths: dict[Resource, Path] = {}
+        for found in self.traces:
+            for path in found.paths:
+                if path.is_base:
+                    self.bases[concrete(path.model)].append(found.resource)
+                    self._base_paths[found.resource] = path
+                else:
+                    self.nested[concrete(path.model)].append(path)
+            for link in found.links:
+                self.links[link.through].append(link)
+        self._by_resource = {found.resource: found for found in self.traces}
+
+    def trace_of(self, resource: Resource) -> Trace:
+        """Return what is known of a resource."""
+        return self._by_resource[resource]
+
+    def base_path(self, resource: Resource) -> Path:
+        """Return the path of a resource's own base objects, whose lookup is empty."""
+        return self._base_paths[resource]
+
+    @cached_property
+    def senders(self) -> set[type[Model]]:
+        """The classes whose signals matter: models, their children and proxies.
+
+        Saving a child in multi-table inheritance writes its parents' rows without a signal
+        for them.
+        """
+        related: set[type[Model]] = set()
+        for model in {*self.bases, *self.nested}:
+            if not model._meta.auto_created:
+                related |= {model, *_below(model)}
+        return related
+
+
+_index: tuple[int, Index] | None = None
+
+
+def index() -> Index:
+    """Return the paths of everything that is declared now."""
+    global _index  # noqa: PLW0603  # compiled once for each state of the registry
+    kept = _index
+    if kept is None or kept[0] != registry.generation:
+        generation = registry.generation
+        kept = _index = generation, Index(registry)
+    return kept[1]
+
+
+def concrete(model: type[Model]) -> type[Model]:
+    """Return the model that has the table."""
+    found: type[Model] = model._meta.concrete_model  # type: ignore[assignment]  # abstract models have no rows
+    return found
+
+
+def _below(model: type[Model]) -> set[type[Model]]:
+    found: set[type[Model]] = set()
+    for child in model.__subclasses__():
+        found |= _below(child)
+        if not child._meta.abstract:
+            found.add(child)
+    return found
