@@ -6,7 +6,7 @@ UV := uv==0.13.9
 BIN := .venv/bin
 PYTHON ?= python3
 
-.PHONY: help demo test lint format types migrations docs bench clean
+.PHONY: help demo test oracle lint format types migrations docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ demo: .venv/demo.stamp  ## show the whole way, from a REST call to a verified we
 
 test: .venv/test.stamp  ## run the tests on SQLite; DRF_WEBHOOKS_TEST_DB=postgresql or mariadb chooses another
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+oracle: .venv/test.stamp  ## judge every kind of write to every kind of relation, on the database of make test
+	ORACLE=all $(BIN)/python -m pytest -n auto -m oracle $(ARGS)
 
 lint: .venv/ci.stamp  ## ruff and the import contracts
 	$(BIN)/ruff check

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import connection
 from rest_framework.utils.encoders import JSONEncoder
 
 from drf_webhooks.changes import object_key
@@ -27,28 +28,50 @@ class Verdict:
     wrong: list[Any] = field(default_factory=list)
     spurious: list[Any] = field(default_factory=list)
     said: list[Any] = field(default_factory=list)
+    #: What the library executed, besides the change itself.
+    statements: int = 0
+
+    @staticmethod
+    def record(
+        verdicts: "list[Verdict]", record_property: Callable[[str, Any], None], what: str = "cases"
+    ) -> None:
+        """Hand the totals to the summary at the end of the run."""
+        record_property(
+            "oracle",
+            {
+                what: len(verdicts),
+                "missed": sum(len(each.missed) for each in verdicts),
+                "wrong": sum(len(each.wrong) for each in verdicts),
+                "spurious": sum(len(each.spurious) for each in verdicts),
+                "said": sum(len(each.said) for each in verdicts),
+                "statements": sum(each.statements for each in verdicts),
+            },
+        )
 
 
 def forms() -> Forms:
     """Serialize every base object of every resource from fresh rows."""
-    return {
-        (resource.base_name, object_key(instance.pk)): json.loads(
-            json.dumps(
-                resource.serializer_class(
-                    instance, context={"request": None, **resource.get_serializer_context()}
-                ).data,
-                cls=JSONEncoder,
-            )
-        )
-        for resource in registry
-        for instance in resource.get_queryset()
-    }
+    found: Forms = {}
+    for resource in registry:
+        context = {"request": None, **resource.get_serializer_context()}
+        # One for all objects, as a list view does it: to make one costs more than to use it.
+        serializer = resource.serializer_class(context=context)
+        for instance in resource.get_queryset():
+            form = json.dumps(serializer.to_representation(instance), cls=JSONEncoder)
+            found[resource.base_name, object_key(instance.pk)] = json.loads(form)
+    return found
 
 
-def judge(change: Callable[[], Any]) -> Verdict:
-    """Make a change in one session and compare what was said with what had to be said."""
+def judge(change: Callable[[], Any], before: Forms | None = None) -> Verdict:
+    """Make a change in one session and compare what was said with what had to be said.
+
+    Args:
+        change: What is judged.
+        before: All forms before it, if they are known.
+
+    """
     verdict = Verdict()
-    before = forms()
+    before = forms() if before is None else before
     with recorded(verdict):
         change()
     after = forms()
@@ -73,12 +96,22 @@ def judge(change: Callable[[], Any]) -> Verdict:
 def recorded(verdict: Verdict) -> Iterator[None]:
     """Note the final events that one session writes."""
     known = set(Event.objects.values_list("pk", flat=True))
-    with webhook_signal_session():
+    with webhook_signal_session(), connection.execute_wrapper(_counting(verdict)):
         yield
     verdict.said = [
         (each.resource, each.object_key, each.type.rpartition(".")[2], each.data)
         for each in Event.objects.filter(held_until=None).exclude(pk__in=known)
     ]
+
+
+def _counting(verdict: Verdict) -> Any:
+    """Count statements of ours: those that touch our tables."""
+
+    def count(execute: Any, sql: Any, *arguments: Any) -> Any:
+        verdict.statements += "drf_webhooks" in str(sql)
+        return execute(sql, *arguments)
+
+    return count
 
 
 @contextmanager

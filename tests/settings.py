@@ -53,6 +53,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_webhooks",
     "tests.app",
+    "tests.library",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -16,7 +16,7 @@ class DrfWebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here: they need the models, which exist only now.
-        from drf_webhooks import checks, pipeline, receivers, session  # noqa: PLC0415
+        from drf_webhooks import checks, learning, pipeline, receivers, session  # noqa: PLC0415
         from drf_webhooks.conf import config, given, mistakes  # noqa: PLC0415
 
         checks.register()
@@ -24,3 +24,4 @@ class DrfWebhooksConfig(AppConfig):
         if not mistakes(given()):
             autodiscover_modules(config().MODULE)
         receivers.connect()
+        learning.connect()

@@ -64,7 +64,7 @@ def _update(original: Any, queryset: QuerySet[Any], **values: Any) -> Any:
     concerned = [
         table
         for table in tables
-        if table in by_table and noticing.is_concerned(table, frozenset(by_table[table]), using)
+        if table in by_table and noticing.is_concerned(table, _columns(table, by_table), using)
     ]
     if not concerned:
         return original(queryset, **values)
@@ -76,6 +76,13 @@ def _update(original: Any, queryset: QuerySet[Any], **values: Any) -> Any:
         for each in writes:
             each.after()
     return rows
+
+
+def _columns(table: type[Model], by_table: dict[type[Model], dict[str, Any]]) -> noticing.Columns:
+    """Return the columns that are written; under another key each of them is."""
+    names = frozenset(by_table[table])
+    key: Any = table._meta.pk
+    return None if key.attname in names else names
 
 
 class _Write:
@@ -110,14 +117,17 @@ class _Write:
             # The old rows are gone, and their like stand under other keys.
             noticing.deleting(self._table, [old for old, _ in self._moved], self._using)
             return
+        values = [noticing.plain(self._values)]
         for number, link in enumerate(self._links, start=1):
-            noticing.linking(link, {row[number] for row in self._linked}, self._using)
+            # Where they were, and where they will be.
+            near = {row[number] for row in self._linked}
+            noticing.linking(link, {*near, values[0].get(link.near_column)}, self._using)
         noticing.saving(
             self._table,
             self._pks,
             self._using,
             columns=self._columns,
-            values=[noticing.plain(self._values)],
+            values=values,
         )
 
     def after(self) -> None:

@@ -158,7 +158,7 @@ def _check_opaque(traces: list[Trace]) -> Iterator[checks.CheckMessage]:
         if not found.resource.depends_on
         for node in found.tree
         for opaque in node.opaque
-        if opaque.sees_row
+        if opaque.sees_row and opaque.is_named
     ]
     if unknown:
         yield checks.Warning(

@@ -35,6 +35,10 @@ class Config:
     #: Notice also what sends no signal: ``QuerySet.update()``, ``bulk_create()`` and the like.
     CAPTURE_BULK: bool = True
 
+    #: How many objects of a resource are said to be updated at most when a row changes of a
+    #: table that its code reads as a whole. With more, a warning in the log says so instead.
+    WHOLE_TABLE_LIMIT: int = 1000
+
     #: Record also what ``loaddata`` writes (``raw=True``).
     RECORD_RAW: bool = False
 

@@ -18,7 +18,7 @@ from drf_webhooks.conf import given
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
 
-__all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "owner_model"]
+__all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _LONGEST_NAME = 253
@@ -221,6 +221,30 @@ class BaseObject(models.Model):
 
     def __str__(self) -> str:
         return f"{self.resource} {self.object_key}"
+
+
+class LearntPath(models.Model):
+    """What code of a serializer was seen to read, and how such rows lead to base objects."""
+
+    #: Longest text that a database can hold unique beside the resource's name, in characters.
+    LONGEST: ClassVar[int] = 400
+
+    id = models.BigAutoField(primary_key=True)
+    resource = ExactCharField(_("resource"), max_length=200)
+    spelling = ExactCharField(_("spelling"), max_length=LONGEST)
+    learnt_at = models.DateTimeField(_("learnt at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("learnt path")
+        verbose_name_plural = _("learnt paths")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["resource", "spelling"], name="drf_webhooks_learntpath_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.resource} {self.spelling}"
 
 
 class DueIndex(models.Index):

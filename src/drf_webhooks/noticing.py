@@ -69,10 +69,10 @@ def tables(model: type[Model]) -> list[type[Model]]:
 
 def is_concerned(model: type[Model], columns: Columns, using: str) -> bool:
     """Tell whether a write of some columns of a model's table has to be noted."""
+    paths = [path for path in _paths(model) if columns is None or path.concerns(columns)]
+    paths += [link.near for link in index().links.get(model, ())]
     return any(
-        not session.is_disabled(path.resource) and is_heard(path.resource, using)
-        for path in _paths(model)
-        if path.concerns(columns) or columns is None
+        not session.is_disabled(path.resource) and is_heard(path.resource, using) for path in paths
     )
 
 
@@ -110,8 +110,8 @@ def saving(
             _compare(path.hang.above, path.hang.keys(values, using), using)
         if pks and not path.is_base and path.moves(columns):
             _questions(using).above(path, pks, session.changes_now(using))
-        if pks:
-            _compare(path, pks, using)
+        # A new row of a table that is read as a whole concerns every object.
+        _compare(path, pks or ([None] if path.is_whole else []), using)
 
 
 def saved(

@@ -20,7 +20,11 @@ from drf_webhooks.conf import config
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import index
+from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.tracing.paths import Resource
+from drf_webhooks.tracing.reads import Read
+from drf_webhooks.tracing.tree import Opaque, read
+from drf_webhooks.tracing.watching import Watch
 
 __all__ = [
     "Loaded",
@@ -33,6 +37,7 @@ __all__ = [
     "message",
     "owner_key",
     "primary_key",
+    "watched",
 ]
 
 logger = logging.getLogger(__name__)
@@ -91,8 +96,9 @@ def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
             PostgreSQL refuses everything that follows in the transaction.
 
     """
+    watch: Watch | None = None
     try:
-        serializer = _serializer(resource, owner)
+        serializer, watch = _serializer(resource, owner)
         return encode(serializer.to_representation(instance))
     except DatabaseError:
         raise
@@ -102,12 +108,35 @@ def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
             f"{object_key(instance.pk)}: {type(error).__name__}: {error}"
         )
         raise PayloadError(msg) from error
+    finally:
+        if watch:
+            learnt.add(resource, watch.collect())
+
+
+def watched(resource: Resource, loaded: Loaded) -> tuple[dict[Read, Opaque], list[str]]:
+    """Serialize an object for each owner, and return what code read, and which code.
+
+    What could not be analysed comes as texts.
+
+    Raises:
+        PayloadError: it cannot be serialized.
+
+    """
+    found: dict[Read, Opaque] = {}
+    unknown: list[str] = []
+    for owner in loaded.owners:
+        _, watch = _serializer(resource, owner)
+        data_of(resource, loaded.instance, owner)
+        found |= watch.last
+        unknown += watch.unknown
+    return found, unknown
 
 
 def key_data(resource: Resource, pk: Any) -> bytes:
     """Return the fields of the serialized form that hold the primary key, as JSON."""
     name = resource.model._meta.pk.name
-    for each in _serializer(resource, None).fields.values():
+    serializer, _ = _serializer(resource, None)
+    for each in serializer.fields.values():
         if not each.write_only and each.source in {name, "pk"}:
             return encode({each.field_name: each.to_representation(pk)})
     return encode({name: pk})
@@ -160,19 +189,24 @@ def message(
     return body
 
 
-def _serializer(resource: Resource, owner: Any) -> Any:
+def _serializer(resource: Resource, owner: Any) -> tuple[Any, Watch]:
     """Return a serializer, kept for each thread: to make one costs more than to use it.
 
-    Used for one object after the other, like the child of a ``ListSerializer``.
+    Used for one object after the other, like the child of a ``ListSerializer``. What its code
+    reads meanwhile is watched.
     """
-    kept: dict[Any, tuple[int, dict[str, Any], Any]] = _serializers.__dict__.setdefault("kept", {})
+    kept: dict[Any, tuple[int, dict[str, Any], tuple[Any, Watch]]] = (
+        _serializers.__dict__.setdefault("kept", {})
+    )
     context = {"request": _request(config().BASE_URL), **resource.get_serializer_context(owner)}
     known = kept.get(resource)
     if known is not None and known[0] == registry.generation and known[1] == context:
         return known[2]
     serializer = resource.serializer_class(context=context)
-    kept[resource] = registry.generation, context, serializer
-    return serializer
+    annotations = resource.get_queryset().query.annotations
+    watched = serializer, Watch(read(serializer, resource.model, annotations))
+    kept[resource] = registry.generation, context, watched
+    return watched
 
 
 class _BaseRequest(HttpRequest):

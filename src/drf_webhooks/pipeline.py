@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from drf_webhooks import outbox, payloads
+from drf_webhooks import learning, outbox, payloads
 from drf_webhooks.changes import (
     Changes,
     Form,
@@ -30,7 +30,7 @@ from drf_webhooks.session import is_disabled
 from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.resolver import CHUNK, resolve
-from drf_webhooks.transactions import Log
+from drf_webhooks.transactions import Log, log_of
 
 __all__ = ["Pipeline", "release_due"]
 
@@ -44,6 +44,7 @@ class Pipeline:
         """Store the final events of some changes in the open transaction."""
         for batch in _batches(_entries(changes, log.using, log.interest, forms)):
             store(batch, log.using)
+        _keep(log.using)
 
     def hold(
         self,
@@ -197,6 +198,13 @@ def _release(
     outbox.write(orphans, using, is_final=True)
     for batch in _batches(entries.values()):
         store(batch, using, is_last_resort=is_last_resort)
+    _keep(using)
+
+
+def _keep(using: str) -> None:
+    # What a test learns is rolled back with it, and would be stored again by each.
+    if not log_of(using).is_in_test_case:
+        learning.keep()
 
 
 def _parked(event: Event, reason: str) -> Event:

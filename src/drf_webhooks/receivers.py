@@ -14,6 +14,7 @@ from drf_webhooks.conf import config
 from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import concrete, index
+from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.transactions import unit
 
 __all__ = ["connect"]
@@ -30,6 +31,7 @@ def connect() -> None:
     bulk.install()
     _reconnect()
     registry.listen(_reconnect)
+    learnt.listen(_reconnect)
 
 
 def _reconnect() -> None:
@@ -96,7 +98,10 @@ def _pre_save(
     if not _is_noted(raw=raw):
         return
     columns = _columns(sender, update_fields)
-    for model, pk in _rows(sender, instance):
+    rows = _rows(sender, instance)
+    if instance._state.adding:
+        instance._drf_webhooks_there = _there(rows[1:], using)
+    for model, pk in rows:
         noticing.saving(
             model,
             [] if pk is None else [pk],
@@ -119,8 +124,10 @@ def _post_save(
     if not _is_noted(raw=raw):
         return
     columns = _columns(sender, update_fields)
+    there = instance.__dict__.pop("_drf_webhooks_there", ())
     for model, pk in _rows(sender, instance):
-        noticing.saved(model, [pk], using, columns=columns, created=created)
+        is_new = created and model not in there
+        noticing.saved(model, [pk], using, columns=columns, created=is_new)
 
 
 def _pre_delete(sender: type[Model], instance: Any, *, using: str, **_: Any) -> None:
@@ -173,6 +180,17 @@ def _rows(sender: type[Model], instance: Any) -> list[tuple[type[Model], Any]]:
         pk = getattr(instance, link.attname, instance.pk) if link is not None else instance.pk
         rows.append((parent, pk))
     return rows
+
+
+def _there(parents: list[tuple[type[Model], Any]], using: str) -> set[type[Model]]:
+    """Return the parents whose rows are there already, when a child is made of them."""
+    return {
+        model
+        for model, pk in parents
+        if pk is not None
+        and model in index().bases
+        and model._base_manager.using(using).filter(pk=pk).exists()
+    }
 
 
 def _columns(sender: type[Model], update_fields: frozenset[str] | None) -> frozenset[str] | None:

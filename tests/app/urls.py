@@ -1,6 +1,6 @@
-"""No URLs but the admin's."""
+"""The admin's URLs, and those that hyperlinked fields name."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [path("admin/", admin.site.urls), path("", include("tests.library.urls"))]

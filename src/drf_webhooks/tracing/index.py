@@ -4,16 +4,18 @@ Compiled from the declarations alone, without a query, once for each state of th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import ForeignKey, Model
 
 from drf_webhooks.registry import registry
+from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.tracing.paths import Hang, Link, Path, Resource
 from drf_webhooks.tracing.querysets import Between, read_queryset
+from drf_webhooks.tracing.reads import Read
 from drf_webhooks.tracing.tree import Node, is_many_to_many, is_reverse, read, resolve_name
 
 __all__ = ["Index", "Trace", "index", "trace"]
@@ -31,6 +33,8 @@ class Trace:
     mistakes: list[str] = field(default_factory=list)
     #: Raised when the serializer was made or read.
     error: Exception | None = None
+    #: How many reads of its code were known when this was compiled.
+    learnt: int = 0
 
     @cached_property
     def select_related(self) -> list[str]:
@@ -53,8 +57,14 @@ class Trace:
         ]
 
 
-def trace(resource: Resource) -> Trace:
-    """Find the paths of one resource. Asks the database nothing."""
+def trace(resource: Resource, seen: Sequence[Read] = ()) -> Trace:
+    """Find the paths of one resource. Asks the database nothing.
+
+    Args:
+        resource: Need not be declared.
+        seen: What its code was seen to read.
+
+    """
     found = Trace(resource, Node(resource.model))
     context = {"request": None, **resource.get_serializer_context()}
     between: list[Between] = []
@@ -63,13 +73,19 @@ def trace(resource: Resource) -> Trace:
         serializer = resource.serializer_class(context=context)
         found.tree = read(serializer, resource.model, queryset.query.annotations)
         for name in resource.depends_on:
-            _declare(name, found)
+            _declare(name, found.tree, found)
+        for node in list(found.tree):
+            for name in node.declared:
+                _declare(name, node, found)
         between = read_queryset(queryset, found.tree)
     except Exception as error:  # noqa: BLE001  # a project's own code, reported by a check
         found.error = error
         found.tree = Node(resource.model)
         found.paths.append(Path(resource, resource.model, "", None))
         return found
+    for each in seen:
+        _learn(each, found)
+    found.learnt = len(seen)
     declared = resource.signal_model_instance_base_getters
     known = {model._meta.concrete_model for model in declared}
     by_node: dict[int, Path] = {}
@@ -83,6 +99,11 @@ def trace(resource: Resource) -> Trace:
             _trace_many_to_many(found, node, by_node)
     found.paths += [
         _between(resource, each) for each in between if each.model._meta.concrete_model not in known
+    ]
+    found.paths += [
+        _seen(resource, each)
+        for each in seen
+        if not each.is_relation and each.model._meta.concrete_model not in known
     ]
     found.paths += [
         Path(resource, model, "", None, getter=getter, rule="declared getter")
@@ -103,6 +124,10 @@ def _path(resource: Resource, node: Node, by_node: dict[int, Path]) -> Path:
         link_columns = frozenset(each.attname for each in key.local_related_fields)
         if above is not None and len(link_columns) == 1:
             hang = Hang(above, key.attname, key.target_field.name)
+    elif isinstance(relation, ForeignKey):
+        # A key that is copied from another column than the primary key breaks off with it.
+        target = relation.target_field
+        link_columns = frozenset() if target.primary_key else frozenset({target.attname})
     elif hasattr(relation, "object_id_field_name"):
         # A GenericRelation, not imported: the contenttypes app may be absent.
         kind: Any = node.model._meta.get_field(relation.content_type_field_name)
@@ -125,23 +150,86 @@ def _path(resource: Resource, node: Node, by_node: dict[int, Path]) -> Path:
 def _between(resource: Resource, found: Between) -> Path:
     if not found.near:
         return Path(resource, found.model, "", None, is_whole=True, rule="subquery without a key")
-    return Path(
+    path = Path(
         resource,
         found.model,
         found.node.lookup,
         None,
         # Any column may say which rows the subquery finds.
-        frozenset(each.attname for each in found.model._meta.concrete_fields),
+        _all_columns(found.model),
         via=found.via,
         near=found.near,
         entry=found.entry,
         rule="subquery",
     )
+    return replace(path, hang=_hang_between(path))
 
 
-def _declare(name: str, found: Trace) -> None:
-    """Add an ORM path that the serializer reads unseen, up to a relation or a column."""
+def _all_columns(model: type[Model]) -> frozenset[str]:
+    return frozenset(each.attname for each in concrete(model)._meta.concrete_fields)
+
+
+def _hang_between(path: Path) -> Hang | None:
+    """Return what a row in between says of the row above it, if its own column says it."""
+    if path.generic or (path.entry and not path.near.startswith(f"{path.entry}__")):
+        return None
+    rest = path.near[len(path.entry) :].removeprefix("__")
+    first, _, then = rest.partition("__")
+    key: Any = path.model._meta.get_field(first)
+    if not isinstance(key, ForeignKey):
+        return None
+    above: Any = key.related_model
+    if then:
+        found = Path(path.resource, above, path.lookup, None, via=above, near=then)
+    else:
+        found = Path(path.resource, above, path.lookup, None)
+    return Hang(found, key.attname, key.target_field.name)
+
+
+def _learn(read: Read, found: Trace) -> None:
+    """Add relations that code was seen to follow."""
+    if not read.is_relation:
+        return
     node = found.tree
+    for name in read.lookup.split("__") if read.lookup else ():
+        is_known = name in node.children
+        relation: Any = node.model._meta.get_field(name)
+        accessor = getattr(relation, "get_accessor_name", lambda name=name: name)()
+        if relation.model._meta.concrete_model is not node.model._meta.concrete_model:
+            # Defined by a parent in multi-table inheritance.
+            node = node.holder(relation.model)
+            is_known = name in node.children
+        node = node.child(relation, accessor=accessor or name)
+        if not is_known:
+            node.rule = "learnt"
+            # Code that follows one row is spared a query; of many it may want only some.
+            node.is_serialized = not node.is_many and bool(
+                node.parent and node.parent.is_serialized
+            )
+    node.read_row()
+
+
+def _seen(resource: Resource, read: Read) -> Path:
+    path = Path(
+        resource,
+        read.model,
+        read.lookup,
+        None,
+        # Any column may say which rows the code finds.
+        _all_columns(read.model) if read.via else frozenset(),
+        via=read.via,
+        near=read.near,
+        entry=read.entry,
+        generic=read.generic,
+        is_whole=read.is_whole,
+        rule="learnt",
+    )
+    return replace(path, hang=_hang_between(path)) if path.via else path
+
+
+def _declare(name: str, start: Node, found: Trace) -> None:
+    """Add an ORM path that code reads unseen, up to a relation or a column."""
+    node = start
     for part in name.split("__"):
         relation, holder = resolve_name(node, part)
         if relation is None:
@@ -205,8 +293,17 @@ def _is_behind_many(node: Node) -> bool:
 class Index:
     """Every path of every resource, by the model class that sends the signal."""
 
-    def __init__(self, resources: Iterable[Resource]) -> None:
-        self.traces = [trace(each) for each in resources if hasattr(each, "model")]
+    def __init__(self, resources: Iterable[Resource], before: "Index | None" = None) -> None:
+        kept: dict[Resource, Trace] = {}
+        if before is not None:
+            kept = {found.resource: found for found in before.traces}
+        self.traces: list[Trace] = [
+            kept[each]
+            if each in kept and kept[each].learnt == len(learnt.of(each))
+            else trace(each, learnt.of(each))
+            for each in resources
+            if hasattr(each, "model")
+        ]
         self.bases: dict[type[Model], list[Resource]] = defaultdict(list)
         self.nested: dict[type[Model], list[Path]] = defaultdict(list)
         self.links: dict[type[Model], list[Link]] = defaultdict(list)
@@ -244,17 +341,19 @@ class Index:
         return related
 
 
-_index: tuple[int, Index] | None = None
+_index: tuple[int, int, Index] | None = None
 
 
 def index() -> Index:
     """Return the paths of everything that is declared now."""
     global _index  # noqa: PLW0603  # compiled once for each state of the registry
     kept = _index
-    if kept is None or kept[0] != registry.generation:
-        generation = registry.generation
-        kept = _index = generation, Index(registry)
-    return kept[1]
+    now = registry.generation, learnt.generation
+    if kept is None or kept[0] != now[0]:
+        kept = _index = *now, Index(registry)
+    elif kept[1] != now[1]:
+        kept = _index = *now, Index(registry, kept[2])
+    return kept[2]
 
 
 def concrete(model: type[Model]) -> type[Model]:

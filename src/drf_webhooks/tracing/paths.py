@@ -1,5 +1,6 @@
 """Paths: how rows of one model lead to the base objects of one resource."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,9 +11,12 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
 from django.db.models.query import QuerySet
 
+from drf_webhooks.conf import config
 from drf_webhooks.resources import Getter, ModelSerializerWebhook
 
 __all__ = ["Hang", "Link", "Path", "Resource", "content_type"]
+
+logger = logging.getLogger(__name__)
 
 Resource = type[ModelSerializerWebhook]
 
@@ -101,9 +105,24 @@ class Path:
         if self.getter is not None:
             return self._got(pks, using)
         bases: QuerySet[Any] = self.resource.model._base_manager.using(using)
-        if not self.is_whole:
-            bases = bases.filter(**self._condition(list(pks), using))
+        if self.is_whole:
+            return self._all(bases)
+        bases = bases.filter(**self._condition(list(pks), using))
         return list(bases.values_list("pk", flat=True).distinct())
+
+    def _all(self, bases: QuerySet[Any]) -> list[Any]:
+        most = config().WHOLE_TABLE_LIMIT
+        found = list(bases.values_list("pk", flat=True)[: most + 1])
+        if len(found) <= most:
+            return found
+        logger.warning(
+            "%s reads all rows of %s. One changed, and there are more than %d objects: none is "
+            "said to be updated. Name what the code reads with depends_on, or call trigger().",
+            self.resource.__name__,
+            self.model._meta.label,
+            most,
+        )
+        return []
 
     def _condition(self, rows: Any, using: str) -> dict[str, Any]:
         if self.via is not None:

@@ -1,7 +1,7 @@
 """Read a serializer as a tree of models: which columns and relations its fields read."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -14,6 +14,8 @@ from django.db.models.fields.reverse_related import (
 )
 from rest_framework import relations, serializers
 
+from drf_webhooks.dependencies import declared
+
 __all__ = ["Node", "Opaque", "Unreachable", "read"]
 
 
@@ -25,8 +27,14 @@ class Opaque:
     kind: str
     #: The serializer or field whose methods run.
     code: Any = field(default=None, compare=False, repr=False)
+    #: The lookup of the instance that the code gets.
+    given: str = ""
+    #: Whether ``to_representation()`` gets the instance, not what ``get_attribute()`` returned.
+    is_given_value: bool = False
     #: Whether the code gets the row itself, or only the value of a column that is read anyway.
     sees_row: bool = True
+    #: Whether it is worth a word: what is said of a nested model may say it better.
+    is_named: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class Node:
     #: Names that the queryset adds to its rows.
     annotations: frozenset[str] = frozenset()
     opaque: list[Opaque] = field(default_factory=list)
+    #: What code that runs on the row declares that it reads.
+    declared: list[str] = field(default_factory=list)
     unreachable: list[Unreachable] = field(default_factory=list)
     children: dict[str, "Node"] = field(default_factory=dict)
 
@@ -90,6 +100,10 @@ class Node:
             )
         if isinstance(relation, ForeignObject):
             self.columns.update(column.attname for column in relation.local_related_fields)
+        elif is_reverse(relation):
+            # What the other rows hold, if it is not the primary key, may change here.
+            held = relation.field.foreign_related_fields
+            self.columns.update(each.attname for each in held if not each.primary_key)
         return self.children[name]
 
     def holder(self, model: Any) -> "Node":
@@ -149,10 +163,10 @@ def read(
 def _read_serializer(serializer: Any, node: Node) -> None:
     node.is_key_only = False
     if not isinstance(serializer, serializers.Serializer):
-        _note(node, Opaque(type(serializer).__name__, "serializer", serializer))
+        _note_value(node, serializer, "serializer")
         return
     if type(serializer).to_representation not in _PLAIN:
-        _note(node, Opaque(type(serializer).__name__, "to_representation", serializer))
+        _note_value(node, serializer, "to_representation")
     for each in serializer.fields.values():
         if not each.write_only:
             _read_field(each, node)
@@ -164,16 +178,28 @@ _PLAIN = (
 )
 
 
-def _note(node: Node, opaque: Opaque) -> None:
-    node.opaque.append(opaque)
+def _note(node: Node, opaque: Opaque, *functions: Any) -> None:
+    """Note code, unless the functions of it declare what they read."""
+    known = [declared(each) for each in functions]
     if opaque.sees_row:
         node.read_row()
+    if any(each is not None for each in known):
+        node.declared += [path for each in known if each is not None for path in each]
+    else:
+        node.opaque.append(opaque)
+
+
+def _note_value(node: Node, code: Any, kind: str, *functions: Any) -> None:
+    """Note code whose ``to_representation()`` gets an instance of a node's model."""
+    opaque = Opaque(type(code).__name__, kind, code, node.lookup, is_given_value=True)
+    _note(node, opaque, type(code).to_representation, *functions)
 
 
 def _read_field(each: Any, node: Node) -> None:
     name = str(each.field_name)
     if isinstance(each, serializers.SerializerMethodField):
-        _note(node, Opaque(name, "method", each))
+        method = getattr(each.parent, each.method_name or "", None)
+        _note(node, Opaque(name, "method", each, node.lookup), method)
         return
     reached = _follow(each, node)
     inner = getattr(each, "child_relation", getattr(each, "child", each))
@@ -194,10 +220,9 @@ def _read_code(each: Any, name: str, node: Node) -> None:
     if not _is_own(type(each).to_representation) and not _is_own(type(each).get_attribute):
         return
     # In get_attribute() it gets the row, in to_representation() a value.
-    _note(
-        node,
-        Opaque(name, type(each).__name__, each, sees_row=_is_own(type(each).get_attribute)),
-    )
+    sees_row = _is_own(type(each).get_attribute)
+    opaque = Opaque(name, type(each).__name__, each, node.lookup, sees_row=sees_row)
+    _note(node, opaque, type(each).to_representation, type(each).get_attribute)
 
 
 def _is_own(method: Any) -> bool:
@@ -211,7 +236,9 @@ def _read_lost(name: str, serializer: Any, node: Node) -> None:
         node.unreachable.append(Unreachable(name, model))
         for above in node:
             # What is said of the nested model says it better.
-            above.opaque = [each for each in above.opaque if each.name != name]
+            above.opaque = [
+                replace(each, is_named=each.is_named and each.name != name) for each in above.opaque
+            ]
     for each in getattr(serializer, "fields", {}).values():
         inner = getattr(each, "child", each)
         if isinstance(inner, serializers.BaseSerializer) and not each.write_only:
@@ -230,7 +257,8 @@ def _read_relation(inner: Any, node: Node) -> None:
     elif not isinstance(inner, relations.PrimaryKeyRelatedField) or _is_own(
         type(inner).to_representation
     ):
-        _note(node, Opaque(type(inner).__name__, "related field", inner))
+        text = (node.model.__str__,) if isinstance(inner, relations.StringRelatedField) else ()
+        _note_value(node, inner, "related field", *text)
 
 
 def _follow(each: Any, node: Node) -> Node | None:
@@ -239,12 +267,14 @@ def _follow(each: Any, node: Node) -> Node | None:
         if not isinstance(
             each, serializers.BaseSerializer | relations.RelatedField | serializers.HiddenField
         ):
-            _note(node, Opaque(each.field_name, type(each).__name__, each))
+            opaque = Opaque(each.field_name, type(each).__name__, each, node.lookup)
+            _note(node, opaque, type(each).to_representation)
         return node
     return _follow_names(each.source_attrs, node, each, each.field_name)
 
 
 def _follow_names(names: list[str], node: Node, code: Any, field_name: str) -> Node | None:
+    given = node.lookup
     for name in names:
         found, node = resolve_name(node, name)
         if isinstance(found, str):
@@ -253,7 +283,9 @@ def _follow_names(names: list[str], node: Node, code: Any, field_name: str) -> N
             return None
         if found is None:
             if name not in node.annotations:
-                _note(node, Opaque(field_name, name, code))
+                is_value = isinstance(code, relations.RelatedField)
+                opaque = Opaque(field_name, name, code, given, is_given_value=is_value)
+                _note(node, opaque, getattr(node.model, name, None))
             return None
         node = node.child(found, accessor=name)
     return node

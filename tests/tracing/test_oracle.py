@@ -1,0 +1,74 @@
+"""The oracle's table: every kind of write to every kind of relation, judged by all forms.
+
+``ORACLE=all`` runs the whole table, as ``make oracle`` does; else a part of it.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+
+from drf_webhooks.models import Endpoint
+from drf_webhooks.registry import registry
+from tests.library import operations, resources, world
+from tests.oracle import Verdict, forms, judge, quietly
+
+pytestmark = [pytest.mark.django_db, pytest.mark.oracle]
+
+Table = dict[str, Callable[[int], Any]]
+
+
+def grouped() -> dict[str, Table]:
+    """Return the table in parts, by what is written."""
+    every = 1 if os.environ.get("ORACLE") == "all" else 8
+    groups: dict[str, Table] = defaultdict(dict)
+    for number, (name, act) in enumerate(operations.table().items()):
+        if number % every == 0:
+            groups[name.split(" ")[0]][name] = act
+    return groups
+
+
+@pytest.fixture(autouse=True)
+def _library(everything: Endpoint) -> Iterator[None]:
+    with registry.isolated():
+        with quietly():
+            world.make()
+        yield
+
+
+def attempted(act: Callable[[int], Any], number: int) -> None:
+    """Do what the database may refuse: then nothing has happened."""
+    try:
+        with transaction.atomic():
+            act(number)
+    except (IntegrityError, ProtectedError):
+        return
+
+
+def judged(table: Table, record_property: Any) -> dict[str, Verdict]:
+    """Judge each operation from the same start."""
+    verdicts = {}
+    before = forms()
+    for name, act in table.items():
+        with transaction.atomic():
+            verdicts[name] = judge(lambda act=act: attempted(act, 1), before)
+            transaction.set_rollback(True)
+    Verdict.record(list(verdicts.values()), record_property)
+    return verdicts
+
+
+@pytest.mark.parametrize("compares", [False, True], ids=["plain", "skip_unchanged"])
+@pytest.mark.parametrize("table", [pytest.param(each, id=name) for name, each in grouped().items()])
+def test_what_alters_a_form_is_said(table: Table, *, compares: bool, record_property: Any) -> None:
+    resources.declare(skip_unchanged=compares)
+
+    verdicts = judged(table, record_property)
+
+    assert {name: each.missed for name, each in verdicts.items() if each.missed} == {}
+    assert {name: each.wrong for name, each in verdicts.items() if each.wrong} == {}
+    if compares:
+        assert {name: each.spurious for name, each in verdicts.items() if each.spurious} == {}
