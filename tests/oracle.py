@@ -16,6 +16,7 @@ from drf_webhooks.changes import object_key
 from drf_webhooks.models import Event
 from drf_webhooks.registry import registry
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
+from tests.library.resources import PREFETCH
 
 Forms = dict[tuple[str, str], Any]
 
@@ -56,7 +57,8 @@ def forms() -> Forms:
         context = {"request": None, **resource.get_serializer_context()}
         # One for all objects, as a list view does it: to make one costs more than to use it.
         serializer = resource.serializer_class(context=context)
-        for instance in resource.get_queryset():
+        prefetch = PREFETCH.get(resource.base_name, [])
+        for instance in resource.get_queryset().prefetch_related(*prefetch):
             form = json.dumps(serializer.to_representation(instance), cls=JSONEncoder)
             found[resource.base_name, object_key(instance.pk)] = json.loads(form)
     return found
@@ -74,7 +76,11 @@ def judge(change: Callable[[], Any], before: Forms | None = None) -> Verdict:
     before = forms() if before is None else before
     with recorded(verdict):
         change()
-    after = forms()
+    return compared(verdict, before, forms())
+
+
+def compared(verdict: Verdict, before: Forms, after: Forms) -> Verdict:
+    """Compare what was said with what had to be said."""
     said = {(name, key): (operation, data) for name, key, operation, data in verdict.said}
     if len(said) != len(verdict.said):
         verdict.wrong.append(("said more than once", verdict.said))
@@ -98,7 +104,12 @@ def recorded(verdict: Verdict) -> Iterator[None]:
     known = set(Event.objects.values_list("pk", flat=True))
     with webhook_signal_session(), connection.execute_wrapper(_counting(verdict)):
         yield
-    verdict.said = [
+    verdict.said = said_since(known)
+
+
+def said_since(known: set[Any]) -> list[Any]:
+    """Return the final events that were written since some were known."""
+    return [
         (each.resource, each.object_key, each.type.rpartition(".")[2], each.data)
         for each in Event.objects.filter(held_until=None).exclude(pk__in=known)
     ]

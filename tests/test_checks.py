@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.db import models
 from django.test import override_settings
 from rest_framework import serializers
 
@@ -86,6 +87,10 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: declare(TenantSerializer, signal_model_instance_base_getters={Landlord: "x"}),
         "to 'x'",
     ),
+    "E010": (
+        lambda: declare(TenantSerializer, skip_unchanged=True, serialize="deferred"),
+        "SomeWebhook has skip_unchanged and serialize = 'deferred'",
+    ),
     "W001": (lambda: declare(WithMethod), "1 serializer fields may read rows"),
 }
 
@@ -100,6 +105,18 @@ def test_a_mistake_is_said(number: str) -> None:
     assert message.id == f"drf_webhooks.{number}"
     assert said in message.msg
     assert message.hint
+
+
+def test_keys_that_the_database_acts_on_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Django 6.1 has it; before, anything of its class's name will do.
+    unseen = getattr(models, "DB_CASCADE", type("DatabaseOnDelete", (), {})())
+    monkeypatch.setattr(Deposit._meta.get_field("tenant").remote_field, "on_delete", unseen)
+    declare(DepositSerializer)
+
+    (message,) = found()
+
+    assert message.id == "drf_webhooks.W002"
+    assert "core.Deposit.tenant" in message.msg
 
 
 def test_the_tree_is_printed() -> None:

@@ -14,7 +14,7 @@ from drf_webhooks.tracing.index import Trace, index, trace
 from drf_webhooks.tracing.paths import Path, Resource
 from drf_webhooks.tracing.reads import Read, Reader
 
-__all__ = ["Finding", "Report", "audit", "describe"]
+__all__ = ["Finding", "Report", "audit", "describe", "reports"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def _is_monitored(finding: Finding, known: Trace) -> bool:
 
 def _covers(path: Path, read: Read, *, is_code: bool) -> bool:
     same_rows = path.model._meta.concrete_model is read.model._meta.concrete_model
-    if not same_rows or (is_code and path.columns is not None):
+    # Code may read any column of a row, unless somebody has declared on which way it passes.
+    is_enough = path.columns is None or path.rule == "depends_on" or not is_code
+    if not same_rows or not is_enough:
         return False
     if path.is_whole:
         return True

@@ -68,7 +68,8 @@ class Form:
     #: Its serialized form by owner; ``None`` if it was not there.
     data: Mapping[Any, bytes] | None
     #: How many events it had had. If somebody says something meanwhile, this is outdated.
-    sequence: int
+    #: ``None`` for what the session itself made.
+    sequence: int | None = None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def check_resources(**_: Any) -> list[checks.CheckMessage]:
         *_check_serializers(),
         *(message for found in index().traces for message in _check_trace(found)),
         *_check_opaque(index().traces),
+        *_check_database(),
+        *_check_compared(),
     ]
 
 
@@ -154,6 +156,7 @@ def _check_opaque(traces: list[Trace]) -> Iterator[checks.CheckMessage]:
     """Name fields whose code may read other rows, all in one message."""
     unknown = [
         f"{found.resource.__name__}: {'.'.join(filter(None, [node.accessor, opaque.name]))}"
+        f"{_known(found)}"
         for found in traces
         if not found.resource.depends_on
         for node in found.tree
@@ -165,11 +168,50 @@ def _check_opaque(traces: list[Trace]) -> Iterator[checks.CheckMessage]:
             f"{len(unknown)} serializer fields may read rows that are not monitored: "
             f"{'; '.join(unknown)}.",
             hint=(
-                "They run code of yours. If it reads other rows, name them in depends_on; "
-                "else silence this check."
+                "They run code of yours, which is watched while it runs. Run `manage.py "
+                "webhooks_paths --learn` to let it be seen before it matters, name what it "
+                "reads with depends_on, or silence this check."
             ),
             id="drf_webhooks.W001",
         )
+
+
+def _check_database() -> Iterator[checks.CheckMessage]:
+    """Name keys whose rows the database itself deletes or alters, unseen by anybody."""
+    found = {
+        f"{model._meta.label}.{field.name}"
+        for model in {*index().bases, *index().nested}
+        for field in model._meta.local_concrete_fields
+        if field.is_relation and _is_done_by_the_database(field)
+    }
+    if found:
+        yield checks.Warning(
+            f"The database itself acts on rows that serializers read: {', '.join(sorted(found))}.",
+            hint="Use CASCADE and SET_NULL instead, or call trigger() for the objects concerned.",
+            id="drf_webhooks.W002",
+        )
+
+
+def _is_done_by_the_database(field: Any) -> bool:
+    # DB_CASCADE and its like are instances of a class of Django 6.1; the others are functions.
+    return type(field.remote_field.on_delete).__name__ == "DatabaseOnDelete"
+
+
+def _check_compared() -> Iterator[checks.CheckMessage]:
+    for resource in registry:
+        if resource.skip_unchanged and resource.serialize == "deferred":
+            yield checks.Error(
+                f"{resource.__name__} has skip_unchanged and serialize = 'deferred'. The worker "
+                "cannot tell how an object looked before.",
+                hint="Choose one of them.",
+                obj=resource,
+                id="drf_webhooks.E010",
+            )
+
+
+def _known(found: Trace) -> str:
+    """Say how much was learnt of a resource's code."""
+    return f" ({found.learnt} paths learnt)" if found.learnt else " (nothing learnt yet)"
 
 
 def _grouped(key: Callable[[Any], Any]) -> dict[Any, list[Resource]]:

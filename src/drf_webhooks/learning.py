@@ -19,7 +19,7 @@ from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import LearntPath
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import index
-from drf_webhooks.tracing.learnt import learnt
+from drf_webhooks.tracing.learnt import is_valid, learnt
 from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.reads import Read
 
@@ -59,15 +59,27 @@ def load(using: str) -> None:
     _loaded_at = time.monotonic()
     for name, spelling in found:
         resource, read = registry.get(name), _parsed(spelling)
-        if resource is not None and read is not None:
+        if resource is not None and read is not None and is_valid(read, resource.model):
             learnt.add(resource, [read], is_stored=True)
 
 
 def keep() -> None:
     """Store what was learnt, in the open transaction of the database that keeps it."""
-    unsaved = list(learnt.unsaved)
-    if not unsaved:
+    if not learnt.unsaved:
         return
+    declared = set(registry)
+    found = list(learnt.unsaved)
+    unsaved = [each for each in found if each[0] in declared]
+    learnt.saved(each for each in found if each[0] not in declared)
+    if unsaved:
+        try:
+            _store(unsaved)
+        except DatabaseError:
+            # In a savepoint: what the caller does goes on, and this is tried again.
+            logger.exception("What was learnt could not be stored.")
+
+
+def _store(unsaved: list[tuple[Resource, Read]]) -> None:
     alias = router.db_for_write(LearntPath)
     rows = [
         LearntPath(resource=resource.base_name, spelling=_spelled(read))

@@ -9,7 +9,7 @@ from typing import Any, cast
 from django.db.models import Model
 
 from drf_webhooks import session
-from drf_webhooks.changes import Operation
+from drf_webhooks.changes import Form, Operation, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.pipeline import is_wanted
 from drf_webhooks.questions import BeforeWrite
@@ -141,6 +141,9 @@ def saved(
         ):
             for pk in pks:
                 changes.note_base(resource, pk, operation)
+                if created and resource.skip_unchanged:
+                    forms = session.forms_now(using)
+                    forms.setdefault((resource, object_key(pk)), Form(None))
     for path in index().nested.get(model, ()):
         if session.is_disabled(path.resource) or not path.concerns(columns):
             continue

@@ -104,7 +104,7 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
 
 def _fresh(entry: Entry, numbers: Mapping[tuple[str, Key], int]) -> Entry:
     """Forget how an object looked before if somebody else has said something of it since."""
-    if entry.before is None:
+    if entry.before is None or entry.before.sequence is None:
         return entry
     number = numbers[entry.resource.base_name, entry.key]
     return entry if number == entry.before.sequence + 1 else replace(entry, before=None)

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connections, router
 
 from drf_webhooks import outbox, pipeline
+from drf_webhooks.audit import audit
 from drf_webhooks.delivery import worker
 from drf_webhooks.models import Event
 from drf_webhooks.receiver_server import WebhookReceiver
@@ -18,6 +19,7 @@ from drf_webhooks.transactions import log_of
 __all__ = [
     "CapturedEvent",
     "WebhookReceiver",
+    "assert_traced",
     "capture_events",
     "deliver_now",
     "isolated_registry",
@@ -96,6 +98,41 @@ def isolated_registry() -> Iterator[None]:
     """Start with no resources declared, and bring back the project's at the block's end."""
     with registry.isolated():
         yield
+
+
+def assert_traced(
+    declared: type[Any], *, sample: int = 50, using: str = "default", statements: int = 0
+) -> None:
+    """Fail if a serializer reads rows that are not monitored from the start.
+
+    Serializes objects that the test has made, and watches. What its code reads must be
+    declared with ``depends_on``: that it would be learnt is not enough.
+
+    Args:
+        declared: A resource, or the serializer of one.
+        sample: How many objects, the newest ones.
+        using: The database that has them.
+        statements: How many statements each object may cost by itself.
+
+    Raises:
+        AssertionError: there is such a read, there is no object, or an object costs more.
+        ValueError: nothing of that name is declared.
+
+    """
+    resource = next((each for each in registry if declared in {each, each.serializer_class}), None)
+    if resource is None:
+        msg = f"{declared.__name__} is no resource, and no declared resource's serializer."
+        raise ValueError(msg)
+    report = audit(resource, sample=sample, using=using)
+    found = [f"not monitored: {each}" for each in report.findings]
+    found += [f"not known: {each}" for each in report.unknown]
+    if not report.objects:
+        found.append(f"there is no {resource.model.__name__} to serialize")
+    if report.statements > statements:
+        found.append(f"each object costs {report.statements} statements")
+    if found:
+        msg = f"{resource.__name__}: " + "; ".join(found)
+        raise AssertionError(msg)
 
 
 def deliver_now(using: str = "default") -> int:

@@ -17,6 +17,8 @@ class Named(models.Model):
 
     class Meta:
         abstract = True
+        # A form with rows in any order would differ by itself.
+        ordering = ("name", "pk")
 
     def __str__(self) -> str:
         return self.name
@@ -41,6 +43,9 @@ class Label(models.Model):
     object_id = models.BigIntegerField()
     target = GenericForeignKey()
 
+    class Meta:
+        ordering = ("pk",)
+
     def __str__(self) -> str:
         return self.text
 
@@ -53,6 +58,9 @@ class Comment(models.Model):
     key = models.CharField(max_length=50)
     about = GenericForeignKey("kind", "key")
     author = models.ForeignKey("Author", models.SET_NULL, null=True, related_name="comments")
+
+    class Meta:
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return self.text
@@ -138,6 +146,9 @@ class Lendable(models.Model):
     lendable_key = models.BigAutoField(primary_key=True)
     days = models.IntegerField(default=1)
 
+    class Meta:
+        ordering = ("pk",)
+
 
 class Reference(Book, Lendable):
     """Has two parents, and so a link that is not its key."""
@@ -164,12 +175,18 @@ class Credit(models.Model):
     added_by = models.ForeignKey(Author, models.SET_NULL, null=True, related_name="+")
     role = models.CharField(max_length=50, default="writer")
 
+    class Meta:
+        ordering = ("pk",)
+
 
 class Chapter(models.Model):
     pk = models.CompositePrimaryKey("book_id", "number")
     book = models.ForeignKey(Book, models.CASCADE, related_name="chapters")
     number = models.IntegerField()
     title = models.CharField(max_length=50)
+
+    class Meta:
+        ordering = ("book_id", "number")
 
 
 class Loan(models.Model):
@@ -178,6 +195,9 @@ class Loan(models.Model):
     book = models.ForeignKey(Book, models.CASCADE, related_name="+")
     borrower = models.ForeignKey(Author, models.SET_NULL, null=True, related_name="loans")
     days = models.IntegerField(default=1)
+
+    class Meta:
+        ordering = ("pk",)
 
 
 class Setting(Named):

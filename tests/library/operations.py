@@ -20,7 +20,7 @@ from tests.library import models as library
 
 Operation = Callable[[int], Any]
 
-_MODELS: list[Any] = [*apps.get_app_config("library").get_models(), library.Classic]
+MODELS: list[Any] = [*apps.get_app_config("library").get_models(), library.Classic]
 _serial = itertools.count()
 
 
@@ -259,7 +259,7 @@ def _any(field: Any) -> Any:
 def through_rows() -> dict[str, Operation]:
     """Return writes to tables between two models that Django made, by hand."""
     found: dict[str, Operation] = {}
-    for model in _MODELS:
+    for model in MODELS:
         for field in model._meta.local_many_to_many:
             through = field.remote_field.through
             if not through._meta.auto_created:
@@ -565,7 +565,7 @@ def others() -> dict[str, Operation]:
 def table() -> dict[str, Operation]:
     """Return every operation by name."""
     found: dict[str, Operation] = {}
-    for model in _MODELS:
+    for model in MODELS:
         for field in columns(model):
             for way, act in writes_of(model, field).items():
                 found[f"{model.__name__}.{field.name} {way}"] = act

@@ -308,9 +308,9 @@ CASES: dict[str, tuple[Any, Change]] = {
         method(
             Author,
             lambda author: names(
-                author.loans.values_list("borrower__name").union(
-                    author.comments.values_list("text")
-                )
+                author.loans.order_by()
+                .values_list("borrower__name")
+                .union(author.comments.order_by().values_list("text"))
             ),
         ),
         lambda: Comment.objects.update(author=None),

@@ -3,16 +3,45 @@
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model
 
 from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.reads import Read
 
-__all__ = ["Learnt", "at", "learnt"]
+__all__ = ["Learnt", "at", "is_valid", "learnt"]
 
 
 def at(read: Read, lookup: str) -> Read:
     """Return a read that starts from a base object instead of an instance that it leads to."""
     return replace(read, lookup="__".join(filter(None, (lookup, read.lookup))))
+
+
+def is_valid(read: Read, model: type[Model]) -> bool:
+    """Tell whether the models still have the relations that a read names."""
+    try:
+        holder = _walk(model, read.lookup)
+        if read.generic:
+            holder._meta.get_field(read.generic)
+        if read.via is not None:
+            _walk(read.via, read.entry)
+            front, _, last = read.near.rpartition("__")
+            end = _walk(read.via, front)
+            if last != "pk":
+                end._meta.get_field(last)
+    except FieldDoesNotExist:
+        return False
+    return True
+
+
+def _walk(model: Any, lookup: str) -> Any:
+    for name in lookup.split("__") if lookup else ():
+        model = model._meta.get_field(name).related_model
+        if model is None:
+            raise FieldDoesNotExist(name)
+    return model
 
 
 class Learnt:

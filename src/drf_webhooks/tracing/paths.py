@@ -104,7 +104,8 @@ class Path:
         """Return the primary keys of the base objects above some rows, as they are now."""
         if self.getter is not None:
             return self._got(pks, using)
-        bases: QuerySet[Any] = self.resource.model._base_manager.using(using)
+        # Without the model's ordering, whose columns DISTINCT would have to look at.
+        bases: QuerySet[Any] = self.resource.model._base_manager.using(using).order_by()
         if self.is_whole:
             return self._all(bases)
         bases = bases.filter(**self._condition(list(pks), using))

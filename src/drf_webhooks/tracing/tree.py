@@ -98,6 +98,8 @@ class Node:
                 is_many=bool(relation.one_to_many or relation.many_to_many),
                 is_parent_row=not accessor,
             )
+            if self.children[name].is_many:
+                _read_ordering(self.children[name])
         if isinstance(relation, ForeignObject):
             self.columns.update(column.attname for column in relation.local_related_fields)
         elif is_reverse(relation):
@@ -158,6 +160,33 @@ def read(
     root = Node(model, annotations=frozenset(annotations))
     _read_serializer(serializer, root)
     return root
+
+
+def _read_ordering(node: Node) -> None:
+    """Read what several rows are sorted by, unless it is their key."""
+    for each in node.model._meta.ordering or ():
+        names = str(each).removeprefix("-").split("__") if isinstance(each, str) else []
+        if names in (["pk"], [node.model._meta.pk.attname]):
+            continue
+        place = node
+        found: Any = None
+        for name in names:
+            if isinstance(found, str):
+                # A transform of a column.
+                break
+            found, place = resolve_name(place, name)
+            if found is None:
+                break
+            if isinstance(found, str):
+                place.columns.add(found)
+            else:
+                place = place.child(found, accessor=name)
+        if found is None:
+            # An expression, or a name that only the ORM knows.
+            node.read_row()
+        elif not isinstance(found, str):
+            # Sorted by a relation: by the ordering of what it leads to.
+            place.read_row()
 
 
 def _read_serializer(serializer: Any, node: Node) -> None:
@@ -319,7 +348,8 @@ def resolve_name(node: Node, name: str) -> tuple[Any, Node]:
         holder.columns.update(each.attname for each in fields)
         holder.is_key_only = False
         return "pk", holder
-    if found.is_relation and found.related_model is not None and name != "pk":
+    is_column = name == "pk" or name != found.name
+    if found.is_relation and found.related_model is not None and not is_column:
         return found, holder
     if hasattr(found, "fk_field") and hasattr(found, "ct_field"):
         # A GenericForeignKey, not imported: the contenttypes app may be absent.
