@@ -204,7 +204,7 @@ def _serializer(resource: Resource, owner: Any) -> tuple[Any, Watch]:
         return known[2]
     serializer = resource.serializer_class(context=context)
     annotations = resource.get_queryset().query.annotations
-    watched = serializer, Watch(read(serializer, resource.model, annotations))
+    watched = serializer, Watch(read(serializer, resource.model, annotations, is_used=True))
     kept[resource] = registry.generation, context, watched
     return watched
 

@@ -123,6 +123,35 @@ def test_a_thousand_saves_in_one_transaction(everything: Endpoint) -> None:
     assert Event.objects.filter(type="core.deposit.updated").count() == 1000
 
 
+def test_what_nested_saves_cost(everything: Endpoint) -> None:
+    counts: list[int] = []
+    some = deposits(25)
+    with statements(counts, 0), webhook_signal_session(), transaction.atomic():
+        some[0].unit.address.save()
+    with statements(counts, 0), webhook_signal_session(), transaction.atomic():
+        some[0].tenant.save()
+    with statements(counts, 25), webhook_signal_session(), transaction.atomic():
+        for _ in range(25):
+            some[0].tenant.save()
+
+    # One of 25 objects is concerned; all of them; all of them, 25 times.
+    # MariaDB reads the numbers back in a statement of its own.
+    assert max(counts) <= 12 + (connection.vendor == "mysql")
+    assert Event.objects.count() == 1 + 25 + 25
+
+
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_an_update_of_many_rows_costs_what_one_costs(count: int, everything: Endpoint) -> None:
+    extra: list[int] = []
+    deposits(count)
+    with statements(extra, 1):
+        Deposit.objects.update(amount=9)
+
+    # In lots of 500 objects: three statements for each more.
+    assert extra[0] <= 6 + 4 * (count > 500) + (1 + (count > 500)) * (connection.vendor == "mysql")
+    assert Event.objects.count() == count
+
+
 def test_an_untouched_model_sends_no_query(everything: Endpoint) -> None:
     extra: list[int] = []
     with statements(extra, 1):

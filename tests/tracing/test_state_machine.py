@@ -23,7 +23,7 @@ from tests.oracle import Forms, Verdict, compared, forms, quietly, said_since
 
 pytestmark = pytest.mark.oracle
 
-PROGRAMS = int(os.environ.get("ORACLE_PROGRAMS", "20"))
+PROGRAMS = int(os.environ.get("ORACLE_PROGRAMS", "8"))
 TABLE = operations.table()
 
 

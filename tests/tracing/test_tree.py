@@ -14,6 +14,7 @@ from drf_webhooks.tracing.tree import Node, read
 from tests.app.models import Address, Deposit, Tenant
 from tests.app.serializers import AddressSerializer
 from tests.factories import make_deposit
+from tests.library import resources
 
 
 def tree(model: Any = Deposit, **fields: Any) -> Node:
@@ -105,6 +106,24 @@ def test_a_query_name_is_no_attribute() -> None:
     found = tree(Address, tenants=serializers.CharField(source="tenant"))
 
     assert unknown(found) == ["tenants"]
+
+
+@pytest.mark.parametrize("name", resources.serializers_by_name())
+def test_no_field_has_to_be_made_to_be_read(name: str) -> None:
+    serializer = resources.serializers_by_name()[name]
+    model = serializer.Meta.model
+
+    quick = read(serializer(context={}), model, ["count", "dearest", "is_lent"])
+    whole = read(serializer(context={}), model, ["count", "dearest", "is_lent"], is_used=True)
+
+    def known(tree: Node) -> list[Any]:
+        return sorted(
+            (node.lookup, node.accessor, sorted(node.columns), node.reads_all, node.is_key_only)
+            for node in tree
+        )
+
+    assert known(quick) == known(whole)
+    assert sorted(unknown(quick)) == sorted(unknown(whole))
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class Read:
             return replace(self, model=model, entry=_joined(self.entry, name))
         if self.generic:
             return replace(self, model=model, via=self.model, near="pk", entry=name)
-        return replace(self, model=model, lookup=_joined(self.lookup, name))
+        return Read(model, _joined(self.lookup, name))
 
     def point(self, key: Any, model: type[Model]) -> "Read":
         """Return the read of what a generic foreign key of these rows points to."""

@@ -15,6 +15,7 @@ from django.db.models.fields.reverse_related import (
 from rest_framework import relations, serializers
 
 from drf_webhooks.dependencies import declared
+from drf_webhooks.tracing.fields import declared_fields, plain_names
 
 __all__ = ["Node", "Opaque", "Unreachable", "read"]
 
@@ -148,6 +149,8 @@ def read(
     serializer: serializers.BaseSerializer[Any],
     model: type[Model],
     annotations: Iterable[str] = (),
+    *,
+    is_used: bool = False,
 ) -> Node:
     """Return the tree of a serializer instance. Asks the database nothing.
 
@@ -155,10 +158,11 @@ def read(
         serializer: Any instance: its fields may depend on how it was made.
         model: What it serializes.
         annotations: Names that the queryset adds to each row.
+        is_used: Whether the fields themselves are wanted, since the serializer will be used.
 
     """
     root = Node(model, annotations=frozenset(annotations))
-    _read_serializer(serializer, root)
+    _read_serializer(serializer, root, is_used=is_used)
     return root
 
 
@@ -189,16 +193,20 @@ def _read_ordering(node: Node) -> None:
             place.read_row()
 
 
-def _read_serializer(serializer: Any, node: Node) -> None:
+def _read_serializer(serializer: Any, node: Node, *, is_used: bool) -> None:
     node.is_key_only = False
     if not isinstance(serializer, serializers.Serializer):
         _note_value(node, serializer, "serializer")
         return
     if type(serializer).to_representation not in _PLAIN:
         _note_value(node, serializer, "to_representation")
-    for each in serializer.fields.values():
+    names = None if is_used else plain_names(serializer, node.model)
+    fields = serializer.fields.values() if names is None else declared_fields(serializer)
+    for each in fields:
         if not each.write_only:
-            _read_field(each, node)
+            _read_field(each, node, is_used=is_used)
+    for name in names or ():
+        _follow_names([name], node, None, name)
 
 
 _PLAIN = (
@@ -224,7 +232,7 @@ def _note_value(node: Node, code: Any, kind: str, *functions: Any) -> None:
     _note(node, opaque, type(code).to_representation, *functions)
 
 
-def _read_field(each: Any, node: Node) -> None:
+def _read_field(each: Any, node: Node, *, is_used: bool) -> None:
     name = str(each.field_name)
     if isinstance(each, serializers.SerializerMethodField):
         method = getattr(each.parent, each.method_name or "", None)
@@ -234,7 +242,7 @@ def _read_field(each: Any, node: Node) -> None:
     inner = getattr(each, "child_relation", getattr(each, "child", each))
     if isinstance(inner, serializers.BaseSerializer):
         if reached is not None:
-            _read_serializer(inner, reached)
+            _read_serializer(inner, reached, is_used=is_used)
         else:
             _read_lost(name, inner, node)
     elif isinstance(inner, relations.RelatedField):

@@ -23,6 +23,7 @@ class Watch:
 
     def __init__(self, tree: Node) -> None:
         self._readers: list[tuple[Opaque, Reader]] = []
+        self._seen: dict[tuple[str, Read], Read] = {}
         #: What the last :meth:`collect` returned.
         self.last: dict[Read, Opaque] = {}
         #: What could not be analysed, up to the last :meth:`collect`.
@@ -40,10 +41,19 @@ class Watch:
         """Return what was read since the last time, from base objects, and by which code."""
         readers, self._readers = self._readers, []
         self.last = {
-            at(read, opaque.given): opaque for opaque, reader in readers for read in reader.reads
+            self._from_base(read, opaque): opaque
+            for opaque, reader in readers
+            for read in reader.reads
         }
         self.unknown = [text for _, reader in readers for text in reader.unknown]
         return self.last
+
+    def _from_base(self, read: Read, opaque: Opaque) -> Read:
+        # Nearly always one that was seen before.
+        found = self._seen.get((opaque.given, read))
+        if found is None:
+            found = self._seen[opaque.given, read] = at(read, opaque.given)
+        return found
 
     def _wrap(self, opaque: Opaque) -> None:
         code = opaque.code
