@@ -132,9 +132,10 @@ def describe(read: Read | Path) -> str:
         return "all rows"
     if read.via is None and not read.generic:
         return base
-    rows = f"by {read.entry.replace('__', '.')} of " if read.entry else ""
+    rows = f"the {read.entry.replace('__', '.')} of " if read.entry else ""
     if read.generic:
-        return f"{rows}what {base}.{read.generic} points to".replace("it.", "its ")
+        holder = f"{base}." if read.lookup else "its "
+        return f"{rows}what {holder}{read.generic} points to"
     name = read.via._meta.verbose_name_plural if read.via else ""
     return f"{rows}{name} whose {read.near.replace('__', '.')} is {base}"
 

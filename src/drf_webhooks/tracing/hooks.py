@@ -33,7 +33,7 @@ def install() -> None:
     _wrap_descriptor(ForwardManyToOneDescriptor, lambda each: each.field)
     _wrap_descriptor(ReverseOneToOneDescriptor, lambda each: each.related)
     _wrap_descriptor(ReverseManyToOneDescriptor, _many)
-    if apps.is_installed("django.contrib.contenttypes"):
+    if apps.is_installed("django.contrib.contenttypes"):  # pragma: no branch  # nearly always
         _wrap_generic()
     _replace(SQLCompiler, "execute_sql", _execute_sql)
     _replace(ModelIterable, "__iter__", _iterate)
@@ -90,8 +90,11 @@ def _followed(reader: Reader, get: Callable[[], Any], note: Callable[[Any], None
         result = get()
     finally:
         reader.is_quiet = was_quiet
-        # What is not there may come.
-        note(result)
+        try:
+            # What is not there may come.
+            note(result)
+        except Exception as error:  # noqa: BLE001  # the project's code must not fail of it
+            reader.unknown.append(f"a relation: {type(error).__name__}: {error}")
     return result
 
 

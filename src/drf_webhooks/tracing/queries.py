@@ -11,6 +11,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.where import AND
 
 from drf_webhooks.tracing.reads import Read, Reader, is_family
+from drf_webhooks.tracing.tree import of_join
 
 __all__ = ["analyse"]
 
@@ -83,7 +84,7 @@ def _models(query: Query, joins: dict[str, Any]) -> dict[str, type[Model]]:
         if not join.parent_alias:
             models[alias] = query.model
         elif join.parent_alias in models:
-            models[alias] = join.join_field.related_model
+            models[alias] = of_join(join.join_field).related_model
     return models or {"": query.model}
 
 
@@ -94,8 +95,8 @@ def _walk(hit: _Hit, alias: str, joins: dict[str, Any]) -> Read:
         above, below = above[1:], below[1:]
     steps = [] if hit.step is None else [hit.step]
     # Up from the table of the hit, each join backwards, then down to the other one.
-    steps += [_backwards(joins[each].join_field) for each in reversed(above)]
-    steps += [joins[each].join_field for each in below]
+    steps += [_backwards(of_join(joins[each].join_field)) for each in reversed(above)]
+    steps += [of_join(joins[each].join_field) for each in below]
     read = hit.spot
     waiting: Any = None
     for step in steps:

@@ -10,7 +10,7 @@ from django.db.models.lookups import Exact, In
 from django.db.models.query import QuerySet
 from django.db.models.sql import Query
 
-from drf_webhooks.tracing.tree import Node
+from drf_webhooks.tracing.tree import Node, of_join
 
 __all__ = ["Between", "read_queryset"]
 
@@ -106,8 +106,9 @@ def _read_subquery(inner: Query, nodes: dict[str, Node], root: Node) -> list[Bet
     for alias, join in inner.alias_map.items():
         if join.parent_alias in names and join.parent_alias:
             front = names[join.parent_alias]
-            names[alias] = "__".join(filter(None, (front, join.join_field.name)))
-            models[alias] = join.join_field.related_model
+            relation = of_join(join.join_field)
+            names[alias] = "__".join(filter(None, (front, relation.name)))
+            models[alias] = relation.related_model
     via: Any = inner.model
     for near, outer in _outer_keys(inner):
         node = nodes.get(outer.alias)

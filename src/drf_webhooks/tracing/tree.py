@@ -368,6 +368,19 @@ def resolve_name(node: Node, name: str) -> tuple[Any, Node]:
     return column, holder
 
 
+def of_join(join_field: Any) -> Any:
+    """Return the relation that a join follows, in the direction of the join.
+
+    Django names the joins of a generic relation the other way round.
+    """
+    generic = getattr(join_field, "field", None)
+    if hasattr(generic, "object_id_field_name"):
+        return generic
+    if hasattr(join_field, "object_id_field_name"):
+        return join_field.remote_field
+    return join_field
+
+
 def is_reverse(relation: Any) -> bool:
     """Tell whether the row behind a relation holds the key of the row before it."""
     return isinstance(relation, ManyToOneRel)
