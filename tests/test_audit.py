@@ -213,4 +213,6 @@ def test_a_serializer_that_cannot_be_read_says_why() -> None:
 
     declare(Bad, base_name="core.tag")
 
+    declare(OfHouse, base_name="core.house")
+    assert "core.house" not in printed("core.tag")
     assert "cannot be read: Field name `nothing` is not valid" in printed()

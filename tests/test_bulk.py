@@ -4,15 +4,17 @@ import logging
 from typing import Any
 
 import pytest
+from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.signals import post_save
+from django.db.models.sql import UpdateQuery
 
 from drf_webhooks import bulk
 from drf_webhooks.models import Endpoint, Event
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import capture_events
-from tests.app.models import Deposit, Document, Tag, Tenant
+from tests.app.models import Deposit, Document, RentalUnit, Tag, Tenant
 from tests.factories import make_deposit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,3 +141,55 @@ def test_keys_that_the_filter_names_are_not_asked_for(deposit: Deposit) -> None:
         "1.00",
         "2.00",
     ]
+
+
+def test_rows_between_two_models_may_be_moved_in_bulk(deposit: Deposit) -> None:
+    assert deposit.unit is not None
+    old, new = Tag.objects.create(name="old"), Tag.objects.create(name="new")
+    with disable_webhooks():
+        deposit.unit.tags.add(old)
+        other = make_deposit()
+
+    with capture_events() as tagged:
+        deposit.unit.tags.through.objects.update(tag=new)
+    with capture_events() as moved:
+        deposit.unit.tags.through.objects.update(rentalunit=other.unit)
+
+    assert [each.data["unit"]["tags"] for each in tagged] == [["new"]]
+    assert sorted(each.data["id"] for each in moved) == [deposit.pk, other.pk]
+
+
+def test_what_cannot_be_updated_is_djangos_to_say(deposit: Deposit) -> None:
+    with pytest.raises(FieldDoesNotExist):
+        Deposit.objects.update(nothing=1)
+    # Of Django 5.2 the second, for what is no column at all.
+    with pytest.raises((FieldError, AttributeError)):
+        RentalUnit.objects.update(deposits=1, name="x")
+    with pytest.raises(TypeError):
+        Deposit.objects.all()[:1].update(amount=1)
+
+    assert said() == []
+
+
+def test_what_a_deletion_sets_in_loaded_rows(deposit: Deposit, settings: Any) -> None:
+    with transaction.atomic():
+        UpdateQuery(Deposit).update_batch([deposit.pk], {"amount": 4}, "default")
+        UpdateQuery(Document).update_batch([], {"user_id": 1}, "default")
+    settings.DRF_WEBHOOKS = {"CAPTURE_BULK": False}
+    UpdateQuery(Deposit).update_batch([deposit.pk], {"amount": 5}, "default")
+
+    assert [data["amount"] for _, data in said()] == ["4.00"]
+
+
+def test_nothing_is_asked_when_nobody_listens(deposit: Deposit) -> None:
+    assert deposit.unit is not None
+    tag = Tag.objects.create(name="new")
+    with disable_webhooks():
+        deposit.unit.tags.add(tag)
+    Endpoint.objects.all().delete()
+
+    tag.units.clear()
+    tag.units.add(deposit.unit)
+    deposit.tenant.delete()
+
+    assert said() == []

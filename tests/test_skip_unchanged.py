@@ -105,6 +105,16 @@ def test_what_begins_to_be_left_out_is_deleted(deposit: Deposit) -> None:
     assert names() == ["deleted", "created"]
 
 
+def test_what_stays_left_out_is_no_news(deposit: Deposit) -> None:
+    visible()
+    with disable_webhooks():
+        Deposit.objects.update(note="gone")
+
+    Deposit.objects.update(amount=1)
+
+    assert said() == []
+
+
 def test_a_whole_form_may_be_deleted_too(deposit: Deposit) -> None:
     visible(deleted_payload="full")
 

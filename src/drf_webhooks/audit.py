@@ -114,9 +114,8 @@ def _covers(path: Path, read: Read, *, is_code: bool) -> bool:
     is_enough = path.columns is None or path.rule == "depends_on" or not is_code
     if not same_rows or not is_enough:
         return False
-    if path.is_whole:
-        return True
-    return (path.lookup, path.via, path.near, path.entry, path.generic) == (
+    spelled = (path.lookup, path.via, path.near, path.entry, path.generic)
+    return path.is_whole or spelled == (
         read.lookup,
         read.via,
         read.near,

@@ -152,7 +152,7 @@ def _by_table(model: type[Model], values: dict[str, Any]) -> dict[type[Model], d
         except FieldDoesNotExist:
             # Django says so.
             continue
-        if getattr(field, "concrete", False) and field.column:
+        if getattr(field, "column", None):
             found.setdefault(concrete(field.model), {})[field.attname] = _key_of(field, value)
     return found
 

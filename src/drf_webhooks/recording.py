@@ -115,8 +115,7 @@ def _settled(entry: Entry, row: payloads.Loaded | None) -> Entry | None:
     if entry.before is None:
         return entry
     was_there = entry.before.data is not None
-    operation = entry.operation
-    if operation is Operation.DELETED:
+    if entry.operation is Operation.DELETED:
         return entry if was_there else None
     if row is None:
         if entry.before.data is None:
@@ -128,9 +127,6 @@ def _settled(entry: Entry, row: payloads.Loaded | None) -> Entry | None:
         entry = replace(entry, operation=Operation.DELETED, found=found)
     elif not was_there:
         entry = replace(entry, operation=Operation.CREATED)
-    elif operation is Operation.CREATED:
-        # It was deleted, and made again with the same key.
-        entry = replace(entry, operation=Operation.UPDATED)
     return entry if entry.resource.emits(entry.operation) else None
 
 

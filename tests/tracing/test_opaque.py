@@ -235,6 +235,24 @@ CASES: dict[str, tuple[Any, Change]] = {
         method(Author, lambda author: names(author.friends.all())),
         lambda: Author.objects.order_by("pk")[2].friends.add(Author.objects.order_by("pk")[0]),
     ),
+    "a hidden many-to-many": (
+        method(Author, lambda author: names(Book.objects.filter(fans=author))),
+        renamed(Book),
+    ),
+    "a hidden many-to-many, a row of the table": (
+        method(Author, lambda author: Book.objects.filter(fans=author).count()),
+        lambda: Book.objects.order_by("pk")[0].fans.set(Author.objects.order_by("-pk")[:2]),
+    ),
+    "a hidden many-to-many beyond a hidden relation": (
+        method(
+            Book,
+            lambda book: [
+                Book.objects.filter(fans=loan.borrower).count()
+                for loan in Loan.objects.filter(book=book)
+            ],
+        ),
+        lambda: Book.objects.all().delete(),
+    ),
     "prefetched": (method(Shelf, prefetched), renamed(Genre)),
     "a generic foreign key": (method(Comment, about), renamed(Book)),
     "beyond a generic foreign key": (method(Comment, about), renamed(Shelf)),

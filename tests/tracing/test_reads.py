@@ -87,6 +87,14 @@ CASES: dict[str, tuple[Callable[[Deposit], Any], list[Read]]] = {
         lambda one: list(Remark.objects.filter(object_id=one.pk)),
         [Read(Remark, is_whole=True)],
     ),
+    "a generic relation of another": (
+        lambda one: list(
+            Remark.objects.filter(
+                content_type=ContentType.objects.get_for_model(Deposit), object_id=0
+            )
+        ),
+        [Read(Remark, is_whole=True)],
+    ),
     "a choice narrows nothing": (
         lambda one: Tenant.objects.filter(Q(deposits=one) | Q(name="x")).count(),
         [Read(Tenant, is_whole=True), Read(Deposit, is_whole=True)],
@@ -178,6 +186,15 @@ def test_beyond_a_generic_foreign_key() -> None:
     assert describe(found[0]) == "what its about points to"
     assert describe(found[1]) == "the publisher of what its about points to"
     assert describe(Read(Book, "loan", generic="about")) == "what its loan.about points to"
+
+
+def test_a_generic_relation_joined_backwards() -> None:
+    book = Book.objects.create(name="book")
+
+    found = reads(book, lambda one: Comment.objects.filter(book__sequel_to=one).count())
+
+    assert Read(Book, "sequel") in found
+    assert found[0] == Read(Comment, "sequel__comments")
 
 
 def test_a_generic_foreign_key_to_nothing() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from django.db.models import F
 from rest_framework import serializers
 
 from drf_webhooks.registry import registry
@@ -11,10 +12,11 @@ from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.testing import capture_events
 from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.tree import Node, read
-from tests.app.models import Address, Deposit, Tenant
+from tests.app.models import Address, Deposit, House, Regular, Remark, Tenant
 from tests.app.serializers import AddressSerializer
 from tests.factories import make_deposit
 from tests.library import resources
+from tests.library.models import Chapter
 
 
 def tree(model: Any = Deposit, **fields: Any) -> Node:
@@ -178,3 +180,113 @@ def test_only_the_columns_that_are_read_count(isolated: None) -> None:
         deposit.save(update_fields=["tenant"])
 
     assert [each.type for each in events] == ["core.deposit.updated"]
+
+
+@pytest.mark.parametrize(
+    ("ordering", "columns", "reads_all"),
+    [
+        ("name", {"name"}, False),
+        ("-name__length", {"name"}, False),
+        ("user", {"user_id"}, False),
+        ("user__username", {"user_id"}, False),
+        (F("name").asc(), set(), True),
+        ("nothing", set(), True),
+        ("pk", set(), False),
+    ],
+)
+def test_what_several_rows_are_sorted_by_is_read(
+    ordering: Any, columns: set[str], *, reads_all: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tenant._meta, "ordering", [ordering])
+
+    found = tree(
+        Address,
+        tenant_set=serializers.PrimaryKeyRelatedField(many=True, read_only=True),
+    ).children["tenant"]
+
+    assert found.columns - {"address_id"} == columns
+    assert found.reads_all is reads_all
+    if ordering == "user":
+        assert found.children["user"].reads_all
+
+
+def test_a_composite_key_is_its_columns() -> None:
+    assert tree(Chapter, pk=serializers.CharField()).columns >= {"book_id", "number"}
+
+
+def test_a_generic_foreign_key_is_its_columns_and_code() -> None:
+    found = tree(Remark, target=serializers.StringRelatedField())
+
+    assert {"content_type_id", "object_id"} <= found.columns
+    assert unknown(found) == ["target"]
+
+
+def test_a_related_field_of_a_property_is_code() -> None:
+    found = tree(best=serializers.StringRelatedField(source="some_property"))
+
+    assert unknown(found) == ["best"]
+
+
+def test_code_may_read_every_column_of_a_proxy_and_of_parents() -> None:
+    assert tree(Regular, what=serializers.SerializerMethodField()).reads_all
+    found = tree(House, what=serializers.SerializerMethodField())
+    assert [node.reads_all for node in found] == [True, True]
+
+
+def test_all_fields_of_a_model_have_to_be_made() -> None:
+    meta = type("Meta", (), {"model": Tenant, "fields": "__all__"})
+    serializer = type("All", (serializers.ModelSerializer,), {"Meta": meta})
+
+    assert "notes" in read(serializer(), Tenant).columns
+
+
+def test_options_may_decide_whether_a_field_is_read() -> None:
+    options = {"notes": {"write_only": True}}
+    meta = type("Meta", (), {"model": Tenant, "fields": ["name", "notes"], "extra_kwargs": options})
+    serializer = type("Some", (serializers.ModelSerializer,), {"Meta": meta})
+
+    assert read(serializer(), Tenant).columns == {"name"}
+
+
+def test_below_a_declared_getter_nothing_says_where_a_row_hangs(isolated: None) -> None:
+    class Line(serializers.ModelSerializer[Deposit]):
+        remarks: Any = serializers.SlugRelatedField("text", many=True, read_only=True)
+
+        class Meta:
+            model = Deposit
+            fields: ClassVar = ["remarks"]
+
+    class Of(serializers.ModelSerializer[Tenant]):
+        deposits = Line(many=True)
+
+        class Meta:
+            model = Tenant
+            fields: ClassVar = ["deposits"]
+
+    class Above(serializers.ModelSerializer[Address]):
+        tenant_set = Of(many=True)
+
+        class Meta:
+            model = Address
+            fields: ClassVar = ["tenant_set"]
+
+    class AddressWebhook(ModelSerializerWebhook):
+        serializer_class = Above
+        signal_model_instance_base_getters: ClassVar = {
+            Tenant: lambda tenant: [tenant.address],
+            Deposit: None,
+        }
+
+    class TenantWebhook(ModelSerializerWebhook):
+        serializer_class = Of
+        signal_model_instance_base_getters: ClassVar = {Deposit: lambda deposit: [deposit.tenant]}
+
+    class OtherWebhook(ModelSerializerWebhook):
+        serializer_class = type("Other", (Above,), {})
+        base_name = "core.other"
+        signal_model_instance_base_getters: ClassVar = {Tenant: lambda tenant: [tenant.address]}
+
+    found = {path.model: path.hang for one in index().traces for path in one.paths}
+
+    assert found[Remark] is None or found[Remark].column == "object_id"
+    assert found[Deposit] is None

@@ -4,7 +4,7 @@ Compiled from the declarations alone, without a query, once for each state of th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -100,11 +100,11 @@ def trace(resource: Resource, seen: Sequence[Read] = ()) -> Trace:
     found.paths += [
         _between(resource, each) for each in between if each.model._meta.concrete_model not in known
     ]
-    found.paths += [
-        _seen(resource, each)
-        for each in seen
-        if not each.is_relation and each.model._meta.concrete_model not in known
-    ]
+    for each in seen:
+        if not each.is_relation and each.model._meta.concrete_model not in known:
+            path = _seen(resource, each)
+            found.paths.append(path)
+            found.links += _link_between(resource, path)
     found.paths += [
         Path(resource, model, "", None, getter=getter, rule="declared getter")
         for model, getter in declared.items()
@@ -207,6 +207,17 @@ def _learn(read: Read, found: Trace) -> None:
                 node.parent and node.parent.is_serialized
             )
     node.read_row()
+
+
+def _link_between(resource: Resource, path: Path) -> Iterator[Link]:
+    """Watch the table of a hidden many-to-many relation that leads back to known rows."""
+    near: Any = path.via._meta.get_field(path.near) if path.via and path.near != "pk" else None
+    if near is None or not near.many_to_many:
+        return
+    known = Path(resource, near.related_model, path.lookup, None)
+    through = near.remote_field.through
+    column: Any = through._meta.get_field(near.m2m_reverse_field_name())
+    yield Link(through, known, path, column.attname, is_near_source=False, is_symmetrical=False)
 
 
 def _seen(resource: Resource, read: Read) -> Path:
@@ -336,8 +347,7 @@ class Index:
         """
         related: set[type[Model]] = set()
         for model in {*self.bases, *self.nested}:
-            if not model._meta.auto_created:
-                related |= {model, *_below(model)}
+            related |= {model, *_below(model)}
         return related
 
 
@@ -363,9 +373,6 @@ def concrete(model: type[Model]) -> type[Model]:
 
 
 def _below(model: type[Model]) -> set[type[Model]]:
-    found: set[type[Model]] = set()
-    for child in model.__subclasses__():
-        found |= _below(child)
-        if not child._meta.abstract:
-            found.add(child)
-    return found
+    below = model.__subclasses__()
+    found = {child for child in below if not child._meta.abstract}
+    return found.union(*map(_below, below))

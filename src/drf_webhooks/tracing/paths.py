@@ -208,7 +208,5 @@ def _model_at(model: type[Model], lookup: str) -> type[Model]:
 def _target(model: type[Model], lookup: str) -> str:
     """Return the field whose values a foreign key at the end of a lookup holds."""
     *front, last = lookup.split("__")
-    if last == "pk":
-        return last
     found: Any = _model_at(model, "__".join(front))._meta.get_field(last)
-    return str(found.target_field.name) if found.is_relation else "pk"
+    return "pk" if found.many_to_many else str(found.target_field.name)

@@ -83,7 +83,7 @@ def _models(query: Query, joins: dict[str, Any]) -> dict[str, type[Model]]:
     for alias, join in joins.items():
         if not join.parent_alias:
             models[alias] = query.model
-        elif join.parent_alias in models:
+        else:
             models[alias] = of_join(join.join_field).related_model
     return models or {"": query.model}
 
@@ -101,7 +101,7 @@ def _walk(hit: _Hit, alias: str, joins: dict[str, Any]) -> Read:
     waiting: Any = None
     for step in steps:
         if waiting is not None:
-            read = read.follow(_many_to_many(waiting, step) or step)
+            read = _across(read, waiting, step)
             waiting = None
         elif step.related_model._meta.auto_created:
             waiting = step
@@ -123,26 +123,31 @@ def _backwards(relation: Any) -> Any:
     return relation.field if is_reverse else relation.remote_field
 
 
-def _many_to_many(first: Any, then: Any) -> Any:
-    """Return the many-to-many relation of two steps through a table of Django's making."""
-    model: Any = first.model
-    for each in (*model._meta.many_to_many, *model._meta.related_objects):
-        infos = getattr(each, "path_infos", ())
-        if [info.join_field for info in infos] == [first, then]:
-            return each
-    return None
+def _across(read: Read, first: Any, then: Any) -> Read:
+    """Follow the many-to-many relation of two steps through a table of Django's making."""
+    near: Any = first.model
+    relations = (*near._meta.many_to_many, *near._meta.related_objects)
+    return read.follow(
+        next(
+            each
+            for each in relations
+            if [info.join_field for info in getattr(each, "path_infos", ())] == [first, then]
+        )
+    )
 
 
 def _hits(query: Query, models: dict[str, type[Model]], reader: Reader) -> Iterator[_Hit]:
     conditions = list(_conditions(query.where))
     for column, values in conditions:
-        model = models.get(column.alias)
-        if model is None:
-            continue
-        for instance, spots in reader.known():
-            for spot in spots:
-                if not spot.is_whole:
-                    yield from _tied(column, model, values, instance, spot)
+        model = models[column.alias]
+        places = [
+            (instance, spot)
+            for instance, spots in reader.known()
+            for spot in spots
+            if not spot.is_whole
+        ]
+        for instance, spot in places:
+            yield from _tied(column, model, values, instance, spot)
         if len(conditions) > 1:
             yield from _generic(column, model, values, reader)
 
@@ -220,10 +225,7 @@ def _subqueries(query: Query) -> Iterator[Query]:
         children: Iterable[Any] = getattr(each, "children", ())
         if not children:
             sources = getattr(each, "get_source_expressions", None)
-            children = [*sources()] if sources else []
-            right = getattr(each, "rhs", None)
-            if isinstance(right, Query) and right not in children:
-                children = [*children, right]
+            children = sources() if sources else ()
         waiting += [child for child in children if child is not None]
 
 

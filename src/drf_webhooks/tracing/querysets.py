@@ -9,6 +9,7 @@ from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In
 from django.db.models.query import QuerySet
 from django.db.models.sql import Query
+from django.db.models.sql.where import AND
 
 from drf_webhooks.tracing.tree import Node, of_join
 
@@ -110,21 +111,19 @@ def _read_subquery(inner: Query, nodes: dict[str, Node], root: Node) -> list[Bet
             names[alias] = "__".join(filter(None, (front, relation.name)))
             models[alias] = relation.related_model
     via: Any = inner.model
-    for near, outer in _outer_keys(inner):
-        node = nodes.get(outer.alias)
-        if node is not None and near.alias in names:
-            lookup = "__".join(filter(None, (names[near.alias], near.target.name)))
-            return [
-                Between(node, model, via, lookup, names[alias]) for alias, model in models.items()
-            ]
-    return [Between(root, model, via, "", names[alias]) for alias, model in models.items()]
+    ties = [
+        (nodes[outer.alias], "__".join(filter(None, (names[near.alias], near.target.name))))
+        for near, outer in _outer_keys(inner)
+        if outer.alias in nodes and near.alias in names
+    ]
+    node, lookup = ties[0] if ties else (root, "")
+    return [Between(node, model, via, lookup, names[alias]) for alias, model in models.items()]
 
 
 def _outer_keys(inner: Query) -> Iterator[tuple[Any, Any]]:
     """Give the comparisons of a key in a subquery with a key of the query around it."""
-    if inner.where.connector != "AND" or inner.where.negated:
-        return
-    for lookup in inner.where.children:
+    is_narrowing = inner.where.connector == AND and not inner.where.negated
+    for lookup in inner.where.children if is_narrowing else ():
         if not isinstance(lookup, Exact | In):
             continue
         sides = (lookup.lhs, lookup.rhs)

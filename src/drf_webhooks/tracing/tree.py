@@ -118,10 +118,7 @@ class Node:
         concrete = model._meta.concrete_model
         while node.model._meta.concrete_model is not concrete:
             own: Any = node.model._meta.concrete_model
-            link = own._meta.get_ancestor_link(concrete)
-            if link is None:
-                return node
-            node = node.child(link, accessor="")
+            node = node.child(own._meta.get_ancestor_link(concrete), accessor="")
             node.is_key_only = False
         return node
 
@@ -341,11 +338,7 @@ def resolve_name(node: Node, name: str) -> tuple[Any, Node]:
     try:
         found = model._meta.pk if name == "pk" else model._meta.get_field(name)
     except FieldDoesNotExist:
-        by_column: dict[str, Any] = {each.attname: each for each in model._meta.concrete_fields}
-        found = by_column.get(name)
-        if found is None:
-            return None, node
-        return found.attname, node.holder(found.model)
+        return None, node
     if found is None or isinstance(found, ForeignObjectRel):
         # Found by its query name, which is no attribute of an instance.
         return None, node
