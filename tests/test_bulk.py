@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import FieldDoesNotExist, FieldError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, NotSupportedError, connection, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.signals import post_save
 from django.db.models.sql import UpdateQuery
@@ -165,6 +165,8 @@ def test_what_cannot_be_updated_is_djangos_to_say(deposit: Deposit) -> None:
     # Of Django 5.2 the second, for what is no column at all.
     with pytest.raises((FieldError, AttributeError)):
         RentalUnit.objects.update(deposits=1, name="x")
+    with pytest.raises(NotSupportedError):
+        Deposit.objects.union(Deposit.objects.all()).update(amount=1)
     with pytest.raises(TypeError):
         Deposit.objects.all()[:1].update(amount=1)
 

@@ -56,7 +56,9 @@ def _wrapped(original: Callable[..., Any], wrapper: Callable[..., Any]) -> Calla
 
 def _update(original: Any, queryset: QuerySet[Any], **values: Any) -> Any:
     tables = noticing.tables(queryset.model)
-    if not tables or not values or not noticing.is_captured() or queryset.query.is_sliced:
+    query = queryset.query
+    is_refused = query.is_sliced or query.combinator
+    if not tables or not values or is_refused or not noticing.is_captured():
         return original(queryset, **values)
     queryset._for_write = True  # type: ignore[attr-defined]  # as Django's own update() does
     using = queryset.db

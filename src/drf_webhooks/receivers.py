@@ -1,6 +1,7 @@
 """Receivers of model signals, connected to monitored models only."""
 
 import functools
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["connect"]
 _UID = "drf_webhooks"
 _connected: set[type[Model]] = set()
 _links: set[type[Model]] = set()
+_lock = threading.RLock()
 
 
 def connect() -> None:
@@ -35,6 +37,12 @@ def connect() -> None:
 
 
 def _reconnect() -> None:
+    # Also when something is learnt, in whatever thread.
+    with _lock:
+        _connect_all()
+
+
+def _connect_all() -> None:
     senders, throughs = index().senders, set(index().links)
     for model in _connected - senders:
         for signal, receiver in _RECEIVERS:

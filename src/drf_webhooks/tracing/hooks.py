@@ -5,6 +5,7 @@ its own has nothing of it. While nobody reads, each hook costs one look at a lis
 """
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,13 +24,19 @@ from drf_webhooks.tracing.reads import Read, Reader, current, readers
 
 __all__ = ["install"]
 
+_lock = threading.Lock()
+
 _WRITES = (DeleteQuery, InsertQuery, UpdateQuery)
 
 
 def install() -> None:
     """Wrap Django's descriptors, its compiler, and what makes instances; once in a process."""
-    if hasattr(SQLCompiler.execute_sql, "_drf_webhooks_original"):
-        return
+    with _lock:
+        if not hasattr(SQLCompiler.execute_sql, "_drf_webhooks_original"):
+            _install()
+
+
+def _install() -> None:
     _wrap_descriptor(ForwardManyToOneDescriptor, lambda each: each.field)
     _wrap_descriptor(ReverseOneToOneDescriptor, lambda each: each.related)
     _wrap_descriptor(ReverseManyToOneDescriptor, _many)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 Resource = type[ModelSerializerWebhook]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hang:
     """What a row says of the row above it: its key, in a column of the row itself."""
 
@@ -49,7 +49,8 @@ class Hang:
         return list(rows.filter(**{f"{self.target}__in": held}).values_list("pk", flat=True))
 
 
-@dataclass(frozen=True)
+# Compared by identity: a path is the key of what is noted, and made once.
+@dataclass(frozen=True, eq=False)
 class Path:
     """How rows of one model lead to the base objects of one resource.
 
@@ -158,7 +159,7 @@ class Path:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Link:
     """A many-to-many relation in a tree: rows of its table come and go without a save."""
 
