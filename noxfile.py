@@ -29,6 +29,8 @@ def tests(session: nox.Session, django: str, drf: str, database: str) -> None:
     if database != "sqlite":
         session.install("mysqlclient" if database == "mariadb" else "psycopg[binary]")
     session.install("--no-deps", "--editable", ".")
+    # The oracle is asked on the three databases by make test; here on the newest Django, once.
+    is_asked = (django, database) == ("6.1", "sqlite")
     session.run(
         "python",
         "-m",
@@ -36,6 +38,7 @@ def tests(session: nox.Session, django: str, drf: str, database: str) -> None:
         "-n",
         "2",
         "-q",
+        *([] if is_asked else ["-m", "not oracle"]),
         *session.posargs,
         env={"DRF_WEBHOOKS_TEST_DB": database, "PYTHONPATH": "src:."},
     )
