@@ -329,6 +329,7 @@ CASES: dict[str, tuple[Any, Change]] = {
                 author.loans.order_by()
                 .values_list("borrower__name")
                 .union(author.comments.order_by().values_list("text"))
+                .order_by()
             ),
         ),
         lambda: Comment.objects.update(author=None),

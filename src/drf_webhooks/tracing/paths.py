@@ -182,7 +182,7 @@ def base_keys(paths: Sequence[Path], pks: Sequence[Any], using: str) -> list[Any
     if len(joined) < 2 or joined[0].resource.model._meta.is_composite_pk:  # noqa: PLR2004  # one is no union
         return [key for path in paths for key in path.base_keys(pks, using)]
     first, *rest = [path._bases(pks, using) for path in joined]
-    found = list(first.union(*rest))
+    found = list(first.union(*rest).order_by())
     return found + [
         key for path in paths if path not in joined for key in path.base_keys(pks, using)
     ]
