@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import IntegrityError, NotSupportedError, connection, transaction
 from django.db.models import F, QuerySet, Value
@@ -11,7 +12,8 @@ from django.db.models.signals import post_save
 from django.db.models.sql import UpdateQuery
 
 from drf_webhooks import bulk
-from drf_webhooks.models import Endpoint, Event
+from drf_webhooks.inserts import unique_sets
+from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import capture_events
 from tests.app.models import Deposit, Document, RentalUnit, Tag, Tenant
@@ -195,3 +197,9 @@ def test_nothing_is_asked_when_nobody_listens(deposit: Deposit) -> None:
     deposit.tenant.delete()
 
     assert said() == []
+
+
+def test_what_no_two_rows_share_is_known_from_the_model() -> None:
+    assert ["event_id", "endpoint_id"] in list(unique_sets(Delivery))
+    assert ["app_label", "model"] in list(unique_sets(ContentType))
+    assert ["name"] in list(unique_sets(Tag))

@@ -13,7 +13,7 @@ from drf_webhooks.questions import chunks
 from drf_webhooks.tracing.index import concrete, index
 from drf_webhooks.transactions import unit
 
-__all__ = ["bulk_create"]
+__all__ = ["bulk_create", "unique_sets"]
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _upsert(
 ) -> Any:
     """Insert rows, or update those that are there: which are there is asked before."""
     columns = frozenset(names)
-    conditions = list(_conditions(values, unique or list(_unique_sets(table))))
+    conditions = list(_conditions(values, unique or list(unique_sets(table))))
     there = _matching(table, conditions, using)
     noticing.saving(table, there, using, columns=columns, values=values)
     noticing.saving(table, [], using, values=values)
@@ -158,7 +158,7 @@ def _upsert(
     return result
 
 
-def _unique_sets(table: type[Model]) -> Iterator[list[str]]:
+def unique_sets(table: type[Model]) -> Iterator[list[str]]:
     """Give each set of columns that no two rows share."""
     for field in table._meta.concrete_fields:
         if field.unique:
