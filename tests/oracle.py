@@ -16,7 +16,7 @@ from drf_webhooks.changes import object_key
 from drf_webhooks.models import Event
 from drf_webhooks.registry import registry
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
-from tests.library.resources import PREFETCH
+from tests.bookshop.resources import PREFETCH
 
 Forms = dict[tuple[str, str], Any]
 
@@ -29,7 +29,7 @@ class Verdict:
     wrong: list[Any] = field(default_factory=list)
     spurious: list[Any] = field(default_factory=list)
     said: list[Any] = field(default_factory=list)
-    #: What the library executed, besides the change itself.
+    #: What the bookshop executed, besides the change itself.
     statements: int = 0
 
     @staticmethod

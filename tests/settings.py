@@ -53,7 +53,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_webhooks",
     "tests.app",
-    "tests.library",
+    "tests.bookshop",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

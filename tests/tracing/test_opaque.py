@@ -12,8 +12,8 @@ from drf_webhooks.dependencies import depends_on
 from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
-from tests.library import world
-from tests.library.models import (
+from tests.bookshop import world
+from tests.bookshop.models import (
     Audio,
     Author,
     Book,
@@ -37,7 +37,7 @@ Change = Callable[[], Any]
 
 
 @pytest.fixture(autouse=True)
-def _library(everything: Endpoint) -> Iterator[None]:
+def _bookshop(everything: Endpoint) -> Iterator[None]:
     with registry.isolated():
         with quietly():
             world.make()

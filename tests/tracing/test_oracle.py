@@ -14,7 +14,7 @@ from django.db.models import ProtectedError
 
 from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
-from tests.library import operations, resources, world
+from tests.bookshop import operations, resources, world
 from tests.oracle import Verdict, forms, judge, quietly
 
 pytestmark = [pytest.mark.django_db, pytest.mark.oracle]
@@ -33,7 +33,7 @@ def grouped() -> dict[str, Table]:
 
 
 @pytest.fixture(autouse=True)
-def _library(everything: Endpoint) -> Iterator[None]:
+def _bookshop(everything: Endpoint) -> Iterator[None]:
     with registry.isolated():
         with quietly():
             world.make()

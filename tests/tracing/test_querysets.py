@@ -11,8 +11,8 @@ from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.tracing.index import index
-from tests.library import world
-from tests.library.models import (
+from tests.bookshop import world
+from tests.bookshop.models import (
     Book,
     Chapter,
     Credit,
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.oracle]
 
 
 @pytest.fixture(autouse=True)
-def _library(everything: Endpoint) -> Iterator[None]:
+def _bookshop(everything: Endpoint) -> Iterator[None]:
     with registry.isolated():
         with quietly():
             world.make()

@@ -27,8 +27,8 @@ from tests.app.models import (
     Tenant,
     User,
 )
+from tests.bookshop.models import Author, Book, Comment, Genre, Lendable, Loan, Publisher, Reference
 from tests.factories import make_address, make_deposit
-from tests.library.models import Author, Book, Comment, Genre, Lendable, Loan, Publisher, Reference
 
 pytestmark = pytest.mark.django_db
 
@@ -236,7 +236,7 @@ def test_too_many_relations_in_a_row_are_reported() -> None:
         root(genre)
 
     assert len(reader.reads) == MOST_STEPS
-    assert reader.unknown == [f"more than {MOST_STEPS} relations in a row, to library.Genre"]
+    assert reader.unknown == [f"more than {MOST_STEPS} relations in a row, to bookshop.Genre"]
 
 
 def test_a_reader_inside_a_reader_notes_for_itself(deposit: Deposit) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from drf_webhooks.models import BaseObject, Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
-from tests.library import operations, resources, world
+from tests.bookshop import operations, resources, world
 from tests.oracle import Forms, Verdict, compared, forms, quietly, said_since
 
 pytestmark = pytest.mark.oracle
@@ -120,7 +120,7 @@ def judged(act: Callable[[], None], before: Forms) -> tuple[Verdict, Forms]:
 
 
 def clear() -> None:
-    """Empty the tables of the library."""
+    """Empty the tables of the bookshop."""
     with disable_webhooks(), transaction.atomic():
         tables = [model._meta.db_table for model in operations.MODELS if not model._meta.proxy]
         tables += [

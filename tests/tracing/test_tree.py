@@ -14,9 +14,9 @@ from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.tree import Node, read
 from tests.app.models import Address, Deposit, House, Regular, Remark, Tenant
 from tests.app.serializers import AddressSerializer
+from tests.bookshop import resources
+from tests.bookshop.models import Chapter
 from tests.factories import make_deposit
-from tests.library import resources
-from tests.library.models import Chapter
 
 
 def tree(model: Any = Deposit, **fields: Any) -> Node:

@@ -1,4 +1,4 @@
-"""Resources that read the library in every direction, by fields that a tree shows."""
+"""Resources that read the bookshop in every direction, by fields that a tree shows."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db.models import Count, Exists, F, OuterRef, QuerySet, Subquery
 from rest_framework import serializers
 
 from drf_webhooks.resources import ModelSerializerWebhook
-from tests.library import models as library
+from tests.bookshop import models as bookshop
 
 
 def model_serializer(
@@ -42,7 +42,7 @@ class WithContext(serializers.ModelSerializer[Any]):
     """Its fields depend on how it is made, and on the context."""
 
     class Meta:
-        model = library.Item
+        model = bookshop.Item
         fields = ("name", "price")
 
     def __init__(self, *args: Any, dearly: bool = False, **kwargs: Any) -> None:
@@ -58,20 +58,20 @@ class WithContext(serializers.ModelSerializer[Any]):
 
 
 def serializers_by_name() -> dict[str, Any]:
-    city = model_serializer(library.City, "name", country=slug("name"))
-    genre = model_serializer(library.Genre, "name", parent=slug("name"))
-    chapter = model_serializer(library.Chapter, "title")
+    city = model_serializer(bookshop.City, "name", country=slug("name"))
+    genre = model_serializer(bookshop.Genre, "name", parent=slug("name"))
+    chapter = model_serializer(bookshop.Chapter, "title")
     credit = model_serializer(
-        library.Credit,
+        bookshop.Credit,
         "role",
         author=slug("name"),
         added_by=slug("name"),
         city=text("author.city.name"),
     )
-    publisher = model_serializer(library.Publisher, "name", city=city())
-    loan = model_serializer(library.Loan, "days")
+    publisher = model_serializer(bookshop.Publisher, "name", city=city())
+    loan = model_serializer(bookshop.Loan, "days")
     book = model_serializer(
-        library.Book,
+        bookshop.Book,
         "name",
         "sequel_to",
         publisher=publisher(),
@@ -86,11 +86,11 @@ def serializers_by_name() -> dict[str, Any]:
         secret=serializers.CharField(source="note", write_only=True),
         hidden=serializers.HiddenField(default=None),
     )
-    narrow = model_serializer(library.Item, "name")
+    narrow = model_serializer(bookshop.Item, "name")
     return {
         "book": book,
         "author": model_serializer(
-            library.Author,
+            bookshop.Author,
             "name",
             "friends",
             mentors=slug("name", many=True),
@@ -102,34 +102,34 @@ def serializers_by_name() -> dict[str, Any]:
             groups=slug("name", many=True, source="user.groups"),
         ),
         "publisher": model_serializer(
-            library.Publisher,
+            bookshop.Publisher,
             "name",
             items=narrow(many=True),
-            imprints=narrow_of(library.Publisher)(many=True),
+            imprints=narrow_of(bookshop.Publisher)(many=True),
             parent=text("parent.name"),
             country=text("city.country.name"),
             labels=slug("text", many=True),
             home=Place(source="city"),
         ),
         "country": model_serializer(
-            library.Country,
+            bookshop.Country,
             "name",
-            city_set=model_serializer(library.City, "name", publishers=slug("name", many=True))(
+            city_set=model_serializer(bookshop.City, "name", publishers=slug("name", many=True))(
                 many=True
             ),
         ),
         "city": model_serializer(
-            library.City,
+            bookshop.City,
             "slug",
             authors=serializers.PrimaryKeyRelatedField(
                 source="author_set", many=True, read_only=True
             ),
             country=serializers.HyperlinkedRelatedField(
-                "library-country", lookup_field="name", read_only=True
+                "bookshop-country", lookup_field="name", read_only=True
             ),
         ),
         "genre": model_serializer(
-            library.Genre,
+            bookshop.Genre,
             "name",
             parent=genre(),
             children=slug("name", many=True),
@@ -137,25 +137,28 @@ def serializers_by_name() -> dict[str, Any]:
         ),
         "item": WithContext,
         "audio": model_serializer(
-            library.Audio, "name", "minutes", "pages", "price", shelf=slug("name")
+            bookshop.Audio, "name", "minutes", "pages", "price", shelf=slug("name")
         ),
-        "reference": model_serializer(library.Reference, "name", "days", "edition"),
-        "chapter": model_serializer(library.Chapter, "title", book=text("book.name")),
-        "loan": deep(library.Loan),
+        "reference": model_serializer(bookshop.Reference, "name", "days", "edition"),
+        "chapter": model_serializer(bookshop.Chapter, "title", book=text("book.name")),
+        "loan": deep(bookshop.Loan),
         "classic": model_serializer(
-            library.Classic, "name", fans=slug("name", many=True), city=text("publisher.city.name")
+            bookshop.Classic, "name", fans=slug("name", many=True), city=text("publisher.city.name")
         ),
         "shelf": model_serializer(
-            library.Shelf,
+            bookshop.Shelf,
             "name",
             count=serializers.IntegerField(),
             dearest=serializers.IntegerField(default=None),
             is_lent=serializers.BooleanField(),
         ),
         "lendable": model_serializer(
-            library.Lendable, "days", edition=text("reference.edition"), name=text("reference.name")
+            bookshop.Lendable,
+            "days",
+            edition=text("reference.edition"),
+            name=text("reference.name"),
         ),
-        "comment": model_serializer(library.Comment, "text", "key", author=slug("name")),
+        "comment": model_serializer(bookshop.Comment, "text", "key", author=slug("name")),
     }
 
 
@@ -173,9 +176,9 @@ class Shelves:
 
     @classmethod
     def get_queryset(cls) -> QuerySet[Any]:
-        books = library.Book.objects.filter(shelf=OuterRef("pk"))
-        loans = library.Loan.objects.filter(book__shelf=OuterRef("pk"))
-        return library.Shelf.objects.annotate(
+        books = bookshop.Book.objects.filter(shelf=OuterRef("pk"))
+        loans = bookshop.Loan.objects.filter(book__shelf=OuterRef("pk"))
+        return bookshop.Shelf.objects.annotate(
             count=Count("book"),
             dearest=Subquery(books.order_by("-price", "pk").values("price")[:1]),
             is_lent=Exists(loans),
@@ -187,7 +190,7 @@ class Dear:
 
     @classmethod
     def get_queryset(cls) -> QuerySet[Any]:
-        return library.Item.objects.annotate(of=F("publisher__name")).order_by("pk")
+        return bookshop.Item.objects.annotate(of=F("publisher__name")).order_by("pk")
 
     @classmethod
     def get_serializer_context(cls, owner: Any = None) -> dict[str, Any]:
@@ -198,27 +201,27 @@ class Dear:
 #: What the oracle reads at once for all objects, only to be quick: written by hand, so that it
 #: owes nothing to what is judged.
 PREFETCH = {
-    "library.book": [
+    "bookshop.book": [
         *("publisher__city__country", "genres__parent", "credits__author__city"),
         *("credits__added_by", "chapters", "comments", "shelf", "spare", "sequel"),
     ],
-    "library.author": [
+    "bookshop.author": [
         *("friends", "mentors", "pupils", "books", "loans", "born_in", "user__groups"),
     ],
-    "library.publisher": ["items", "imprints", "parent", "city__country", "labels"],
-    "library.country": ["city_set__publishers"],
-    "library.city": ["author_set", "country"],
-    "library.genre": ["parent__parent", "children", "books__item_row"],
-    "library.item": ["book"],
-    "library.audio": ["shelf"],
-    "library.chapter": ["book"],
-    "library.loan": [
+    "bookshop.publisher": ["items", "imprints", "parent", "city__country", "labels"],
+    "bookshop.country": ["city_set__publishers"],
+    "bookshop.city": ["author_set", "country"],
+    "bookshop.genre": ["parent__parent", "children", "books__item_row"],
+    "bookshop.item": ["book"],
+    "bookshop.audio": ["shelf"],
+    "bookshop.chapter": ["book"],
+    "bookshop.loan": [
         *("book__genres", "book__fans", "book__authors"),
         *("borrower__friends", "borrower__mentors"),
     ],
-    "library.classic": ["fans", "publisher__city"],
-    "library.lendable": ["reference"],
-    "library.comment": ["author"],
+    "bookshop.classic": ["fans", "publisher__city"],
+    "bookshop.lendable": ["reference"],
+    "bookshop.comment": ["author"],
 }
 
 
@@ -229,5 +232,5 @@ def declare(**attributes: Any) -> None:
         type(
             f"{name.title()}Webhook",
             (*bases.get(name, ()), ModelSerializerWebhook),
-            {"serializer_class": serializer, "base_name": f"library.{name}", **attributes},
+            {"serializer_class": serializer, "base_name": f"bookshop.{name}", **attributes},
         )

@@ -1,4 +1,4 @@
-"""Every kind of write to every model of the library, by name.
+"""Every kind of write to every model of the bookshop, by name.
 
 Made from the models themselves: the product of relations, columns and ways to write. An
 operation takes a number that chooses among the rows that there are, and does nothing where
@@ -16,11 +16,11 @@ from django.db import connection, models
 from django.db.models import Case, F, Value, When
 from django.db.models.signals import post_save
 
-from tests.library import models as library
+from tests.bookshop import models as bookshop
 
 Operation = Callable[[int], Any]
 
-MODELS: list[Any] = [*apps.get_app_config("library").get_models(), library.Classic]
+MODELS: list[Any] = [*apps.get_app_config("bookshop").get_models(), bookshop.Classic]
 _serial = itertools.count()
 
 
@@ -63,7 +63,7 @@ def columns(model: Any) -> list[Any]:
         and field.name not in {"content_type", "object_id", "kind", "key", "book_id", "number"}
         and field.concrete
         and field.column
-        and not (model is library.Chapter and field.name == "book")
+        and not (model is bookshop.Chapter and field.name == "book")
     ]
 
 
@@ -343,27 +343,27 @@ def creations() -> dict[str, Operation]:
     """Return the ways to make rows, each for a parent that they hang under."""
     found: dict[str, Operation] = {}
     makers: dict[str, tuple[Any, Callable[[int], dict[str, Any] | None]]] = {
-        "book": (library.Book, lambda n: _with("publisher", library.Publisher, n, name=fresh())),
-        "classic": (library.Classic, lambda n: _with("shelf", library.Shelf, n, name=fresh())),
-        "audio": (library.Audio, lambda n: _with("sequel_to", library.Book, -1, name=fresh())),
-        "reference": (library.Reference, lambda n: {"name": fresh(), "days": 3}),
-        "item": (library.Item, lambda n: _with("publisher", library.Publisher, n, name=fresh())),
+        "book": (bookshop.Book, lambda n: _with("publisher", bookshop.Publisher, n, name=fresh())),
+        "classic": (bookshop.Classic, lambda n: _with("shelf", bookshop.Shelf, n, name=fresh())),
+        "audio": (bookshop.Audio, lambda n: _with("sequel_to", bookshop.Book, -1, name=fresh())),
+        "reference": (bookshop.Reference, lambda n: {"name": fresh(), "days": 3}),
+        "item": (bookshop.Item, lambda n: _with("publisher", bookshop.Publisher, n, name=fresh())),
         "imprint": (
-            library.Publisher,
-            lambda n: _with("parent", library.Publisher, n, name=fresh()),
+            bookshop.Publisher,
+            lambda n: _with("parent", bookshop.Publisher, n, name=fresh()),
         ),
         "city": (
-            library.City,
-            lambda n: _with("country", library.Country, n, name=fresh(), slug=fresh()),
+            bookshop.City,
+            lambda n: _with("country", bookshop.Country, n, name=fresh(), slug=fresh()),
         ),
-        "genre": (library.Genre, lambda n: _with("parent", library.Genre, n, name=fresh())),
-        "loan": (library.Loan, lambda n: _with("book", library.Book, n)),
-        "credit": (library.Credit, _credit),
-        "chapter": (library.Chapter, _chapter),
-        "label": (library.Label, lambda n: _with("target", library.Publisher, n, text=fresh())),
-        "comment": (library.Comment, lambda n: _with("about", library.Book, n, text=fresh())),
-        "country": (library.Country, lambda n: {"code": fresh()[-6:], "name": fresh()}),
-        "shelf": (library.Shelf, lambda n: {"name": fresh()}),
+        "genre": (bookshop.Genre, lambda n: _with("parent", bookshop.Genre, n, name=fresh())),
+        "loan": (bookshop.Loan, lambda n: _with("book", bookshop.Book, n)),
+        "credit": (bookshop.Credit, _credit),
+        "chapter": (bookshop.Chapter, _chapter),
+        "label": (bookshop.Label, lambda n: _with("target", bookshop.Publisher, n, text=fresh())),
+        "comment": (bookshop.Comment, lambda n: _with("about", bookshop.Book, n, text=fresh())),
+        "country": (bookshop.Country, lambda n: {"code": fresh()[-6:], "name": fresh()}),
+        "shelf": (bookshop.Shelf, lambda n: {"name": fresh()}),
     }
     for name, (model, make) in makers.items():
         for way, act in _creation_ways(model, make).items():
@@ -377,12 +377,12 @@ def _with(name: str, model: Any, number: int, /, **values: Any) -> dict[str, Any
 
 
 def _credit(number: int) -> dict[str, Any] | None:
-    values = _with("book", library.Book, number)
-    return values and _with("author", library.Author, number, **values)
+    values = _with("book", bookshop.Book, number)
+    return values and _with("author", bookshop.Author, number, **values)
 
 
 def _chapter(number: int) -> dict[str, Any] | None:
-    return _with("book", library.Book, number, number=next(_serial) + 100, title=fresh())
+    return _with("book", bookshop.Book, number, number=next(_serial) + 100, title=fresh())
 
 
 def _creation_ways(
@@ -421,25 +421,25 @@ def conflicts() -> dict[str, Operation]:
     """Return inserts of which some rows are there already."""
 
     def cities(number: int, **options: Any) -> None:
-        there = row(library.City, number)
-        country = row(library.Country, number + 1)
+        there = row(bookshop.City, number)
+        country = row(bookshop.Country, number + 1)
         if there is None or country is None:
             return
-        library.City.objects.bulk_create(
+        bookshop.City.objects.bulk_create(
             [
-                library.City(name=fresh(), slug=there.slug, country=country),
-                library.City(name=fresh(), slug=fresh(), country=country),
+                bookshop.City(name=fresh(), slug=there.slug, country=country),
+                bookshop.City(name=fresh(), slug=fresh(), country=country),
             ],
             **options,
         )
 
     def countries(number: int, **options: Any) -> None:
-        there = row(library.Country, number)
+        there = row(bookshop.Country, number)
         if there is not None:
-            library.Country.objects.bulk_create(
+            bookshop.Country.objects.bulk_create(
                 [
-                    library.Country(code=there.code, name=fresh()),
-                    library.Country(code=fresh()[-6:], name=fresh()),
+                    bookshop.Country(code=there.code, name=fresh()),
+                    bookshop.Country(code=fresh()[-6:], name=fresh()),
                 ],
                 **options,
             )
@@ -465,62 +465,62 @@ def others() -> dict[str, Operation]:
     """Return what no product gives."""
 
     def key_by_hand(number: int) -> None:
-        country = row(library.Country, number)
+        country = row(bookshop.Country, number)
         if country is not None:
             country.code = fresh()[-6:]
             country.save()
 
     def key_by_update(number: int) -> None:
-        library.City.objects.update(country=None)
-        for code in library.Country.objects.values_list("code", flat=True)[:1]:
-            library.Country.objects.filter(pk=code).update(code=fresh()[-6:])
+        bookshop.City.objects.update(country=None)
+        for code in bookshop.Country.objects.values_list("code", flat=True)[:1]:
+            bookshop.Country.objects.filter(pk=code).update(code=fresh()[-6:])
 
     def copied(number: int) -> None:
-        loan = row(library.Loan, number)
+        loan = row(bookshop.Loan, number)
         if loan is not None:
             loan.pk = None
             loan._state.adding = True
             loan.save()
 
     def got_or_created(number: int) -> None:
-        library.Genre.objects.get_or_create(name=fresh(), parent=row(library.Genre, number))
+        bookshop.Genre.objects.get_or_create(name=fresh(), parent=row(bookshop.Genre, number))
 
     def updated_or_created(number: int) -> None:
-        shelf = row(library.Shelf, number)
+        shelf = row(bookshop.Shelf, number)
         if shelf is not None:
-            library.Shelf.objects.update_or_create(pk=shelf.pk, defaults={"name": fresh()})
-            library.Shelf.objects.update_or_create(name=fresh(), defaults={"note": "x"})
+            bookshop.Shelf.objects.update_or_create(pk=shelf.pk, defaults={"name": fresh()})
+            bookshop.Shelf.objects.update_or_create(name=fresh(), defaults={"note": "x"})
 
     def label_moved(number: int) -> None:
-        label = row(library.Label, number)
-        target = row(library.Publisher, number + 1)
+        label = row(bookshop.Label, number)
+        target = row(bookshop.Publisher, number + 1)
         if label is not None and target is not None:
             label.target = target
             label.save()
 
     def label_to_another_model(number: int) -> None:
-        label = row(library.Label, number)
-        city = row(library.City, number)
+        label = row(bookshop.Label, number)
+        city = row(bookshop.City, number)
         if label is not None and city is not None:
             label.target = city
             label.save()
 
     def comment_updated(number: int) -> None:
-        book = row(library.Book, number + 1)
+        book = row(bookshop.Book, number + 1)
         if book is not None:
-            library.Comment.objects.update(key=str(book.pk))
+            bookshop.Comment.objects.update(key=str(book.pk))
 
     def child_made_of_a_parent(number: int) -> None:
-        item = library.Item.objects.filter(book=None).first()
+        item = bookshop.Item.objects.filter(book=None).first()
         if item is not None:
-            book = library.Book(item_row=item, pages=4)
+            book = bookshop.Book(item_row=item, pages=4)
             book.__dict__.update(
                 {each.attname: getattr(item, each.attname) for each in item._meta.concrete_fields}
             )
             book.save()
 
     def child_deleted_parent_kept(number: int) -> None:
-        audio = row(library.Audio, number)
+        audio = row(bookshop.Audio, number)
         if audio is not None:
             audio.delete(keep_parents=True)
 
@@ -531,23 +531,23 @@ def others() -> dict[str, Operation]:
             group.save()
 
     def user_groups(number: int) -> None:
-        author = row(library.Author, number)
+        author = row(bookshop.Author, number)
         if author is not None and author.user:
             author.user.groups.set(Group.objects.order_by("-pk")[:1])
 
     def raw_delete(number: int) -> None:
-        rows = library.Loan.objects.filter(pk__in=list(library.Loan.objects.values("pk")[:0]))
+        rows = bookshop.Loan.objects.filter(pk__in=list(bookshop.Loan.objects.values("pk")[:0]))
         rows._raw_delete("default")
-        library.Loan.objects.filter(days=1)._raw_delete("default")
+        bookshop.Loan.objects.filter(days=1)._raw_delete("default")
 
     def created_and_deleted(number: int) -> None:
-        made = library.Shelf.objects.create(name=fresh())
+        made = bookshop.Shelf.objects.create(name=fresh())
         made.name = fresh()
         made.save()
         made.delete()
 
     def there_and_back(number: int) -> None:
-        book = row(library.Book, number)
+        book = row(bookshop.Book, number)
         if book is not None:
             old, book.name = book.name, fresh()
             book.save()
@@ -555,9 +555,9 @@ def others() -> dict[str, Operation]:
             book.save()
 
     def many(number: int) -> None:
-        library.Chapter.objects.update(title=fresh())
-        library.Item.objects.update(price=F("price") + 1, name=fresh())
-        library.Audio.objects.update(name=fresh(), minutes=3, pages=F("pages") + 1)
+        bookshop.Chapter.objects.update(title=fresh())
+        bookshop.Item.objects.update(price=F("price") + 1, name=fresh())
+        bookshop.Audio.objects.update(name=fresh(), minutes=3, pages=F("pages") + 1)
 
     return {name.replace("_", " "): act for name, act in locals().items() if callable(act)}
 

@@ -1,4 +1,4 @@
-"""A library with every kind of relation that Django has; what the oracle makes changes to."""
+"""A bookshop with every kind of relation that Django has; what the oracle makes changes to."""
 
 import uuid
 from typing import Any
@@ -102,7 +102,7 @@ class Author(Named):
 
 
 class Item(Named):
-    """The first table of what the library has."""
+    """The first table of what the bookshop has."""
 
     price = models.IntegerField(default=1)
     publisher = models.ForeignKey(

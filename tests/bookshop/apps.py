@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 
 
-class LibraryConfig(AppConfig):
-    name = "tests.library"
-    label = "library"
+class BookshopConfig(AppConfig):
+    name = "tests.bookshop"
+    label = "bookshop"
     default_auto_field = "django.db.models.BigAutoField"
