@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import Case, Value, When
 from rest_framework import serializers
 
 from drf_webhooks import outbox
@@ -12,9 +13,9 @@ from drf_webhooks.models import BaseObject, Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
-from tests.app.models import Deposit, Tenant, User
-from tests.app.serializers import NoteField, TenantSerializer
-from tests.factories import make_deposit, make_tenant, make_user
+from tests.app.models import Deposit, RentalUnit, Tenant, User
+from tests.app.serializers import LandlordWithUnitsSerializer, NoteField, TenantSerializer
+from tests.factories import make_deposit, make_tenant, make_unit, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -212,3 +213,22 @@ def test_nothing_is_compared_when_nobody_listens(deposit: Deposit) -> None:
     Tenant.objects.update(name="x")
 
     assert not BaseObject.objects.exists()
+
+
+def test_where_an_expression_hangs_a_row_is_known_too_late_to_compare() -> None:
+    with disable_webhooks():
+        old, new = make_deposit().landlord, make_deposit().landlord
+        unit = make_unit(landlord=old)
+
+    class LandlordWebhook(ModelSerializerWebhook):
+        serializer_class = LandlordWithUnitsSerializer
+        skip_unchanged = True
+
+    with webhook_signal_session():
+        moved = RentalUnit.objects.filter(pk=unit.pk)
+        moved.update(landlord=Case(When(pk=unit.pk, then=Value(new.pk))))
+        # What names the new one again must not take its form of now for that of before.
+        new.save()
+
+    keys = Event.objects.values_list("object_key", flat=True)
+    assert sorted(keys) == sorted([str(old.pk), str(new.pk)])

@@ -12,7 +12,7 @@ from drf_webhooks import session
 from drf_webhooks.changes import Form, Operation, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.pipeline import is_wanted
-from drf_webhooks.questions import BeforeWrite
+from drf_webhooks.questions import BeforeWrite, chunks
 from drf_webhooks.tracing.index import concrete, index
 from drf_webhooks.tracing.paths import Link, Path, Resource
 from drf_webhooks.transactions import log_of
@@ -155,6 +155,22 @@ def saved(
         )
         if pks_left:
             changes.note_nested(path, pks_left)
+            _compare_nothing(path, pks_left, using, columns)
+
+
+def _compare_nothing(path: Path, pks: list[Any], using: str, columns: Columns) -> None:
+    """Let those count as changed whose form was not known before a row came to hang under them.
+
+    An expression says only afterwards where a row hangs; a form that is taken later in the
+    session would already have the row in it.
+    """
+    resource = path.resource
+    if not (resource.skip_unchanged and path.moves(columns) and is_heard(resource, using)):
+        return
+    forms = session.forms_now(using)
+    for chunk in chunks(pks):
+        for key in path.base_keys(chunk, using):
+            forms.setdefault((resource, object_key(key)), Form({}))
 
 
 def deleting(model: type[Model], pks: Iterable[Any], using: str) -> None:
