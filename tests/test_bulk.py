@@ -17,6 +17,7 @@ from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import capture_events
 from tests.app.models import Deposit, Document, RentalUnit, Tag, Tenant
+from tests.bookshop.models import Chapter
 from tests.factories import make_deposit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -203,3 +204,5 @@ def test_what_no_two_rows_share_is_known_from_the_model() -> None:
     assert ["event_id", "endpoint_id"] in list(unique_sets(Delivery))
     assert ["app_label", "model"] in list(unique_sets(ContentType))
     assert ["name"] in list(unique_sets(Tag))
+    # Its other constraint is no such thing.
+    assert list(unique_sets(Chapter)) == [["book_id", "number"]]

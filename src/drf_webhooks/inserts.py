@@ -160,6 +160,8 @@ def _upsert(
 
 def unique_sets(table: type[Model]) -> Iterator[list[str]]:
     """Give each set of columns that no two rows share."""
+    if len(table._meta.pk_fields) > 1:
+        yield [each.attname for each in table._meta.pk_fields]
     for field in table._meta.concrete_fields:
         if field.unique:
             yield [field.attname]

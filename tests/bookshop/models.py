@@ -187,6 +187,11 @@ class Chapter(models.Model):
 
     class Meta:
         ordering = ("book_id", "number")
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(number__gte=0), name="bookshop_chapter_number"
+            ),
+        )
 
 
 class Loan(models.Model):

@@ -449,6 +449,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ("book_id", "number"),
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("number__gte", 0)), name="bookshop_chapter_number"
+                    )
+                ],
             },
         ),
         migrations.AddField(
