@@ -13,9 +13,9 @@ from drf_webhooks.models import BaseObject, Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
-from tests.app.models import Deposit, RentalUnit, Tenant, User
+from tests.app.models import Deposit, Landlord, RentalUnit, Tenant, User
 from tests.app.serializers import LandlordWithUnitsSerializer, NoteField, TenantSerializer
-from tests.factories import make_deposit, make_tenant, make_unit, make_user
+from tests.factories import make_deposit, make_landlord, make_tenant, make_unit, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -215,18 +215,50 @@ def test_nothing_is_compared_when_nobody_listens(deposit: Deposit) -> None:
     assert not BaseObject.objects.exists()
 
 
-def test_where_an_expression_hangs_a_row_is_known_too_late_to_compare() -> None:
-    with disable_webhooks():
-        old, new = make_deposit().landlord, make_deposit().landlord
-        unit = make_unit(landlord=old)
+@pytest.fixture
+def moved_unit() -> tuple[RentalUnit, Landlord]:
+    """A unit, and the landlord that it is about to hang under."""
 
     class LandlordWebhook(ModelSerializerWebhook):
         serializer_class = LandlordWithUnitsSerializer
         skip_unchanged = True
 
+    with disable_webhooks():
+        return make_unit(landlord=make_landlord()), make_landlord()
+
+
+def under(unit: RentalUnit, landlord: Landlord) -> Case:
+    return Case(When(pk=unit.pk, then=Value(landlord.pk)))
+
+
+def test_where_an_expression_hangs_rows_is_known_before(
+    moved_unit: tuple[RentalUnit, Landlord],
+) -> None:
+    unit, new = moved_unit
+    old = unit.landlord
+    moved = RentalUnit.objects.filter(pk=unit.pk)
+
     with webhook_signal_session():
-        moved = RentalUnit.objects.filter(pk=unit.pk)
-        moved.update(landlord=Case(When(pk=unit.pk, then=Value(new.pk))))
+        moved.update(landlord=under(unit, new))
+        new.save()
+        moved.update(landlord=under(unit, old))
+    there_and_back = Event.objects.count()
+    moved.update(landlord=under(unit, new))
+
+    keys = Event.objects.values_list("object_key", flat=True)
+    assert there_and_back == 0
+    assert sorted(keys) == sorted([str(old.pk), str(new.pk)])
+
+
+def test_where_a_saved_expression_hangs_a_row_is_known_too_late_to_compare(
+    moved_unit: tuple[RentalUnit, Landlord],
+) -> None:
+    unit, new = moved_unit
+    old = unit.landlord
+
+    with webhook_signal_session():
+        unit.landlord_id = under(unit, new)
+        unit.save()
         # What names the new one again must not take its form of now for that of before.
         new.save()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model, Value
+from django.db.models import F, Model, Value
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In
 from django.db.models.query import QuerySet
@@ -28,6 +28,7 @@ __all__ = ["install", "save_base_of_link"]
 logger = logging.getLogger(__name__)
 
 _NEW_KEY = "_drf_webhooks_new_key"
+_NEW = "_drf_webhooks_new_"
 
 
 def install() -> None:
@@ -102,6 +103,7 @@ class _Write:
         self._links = index().links.get(table, []) if table._meta.auto_created else []
         self._pks: list[Any] = []
         self._moved: list[tuple[Any, Any]] = []
+        self._places = [noticing.plain(values)]
         rows = queryset.order_by()
         if self._moves_key:
             value = values[key.attname]
@@ -113,23 +115,37 @@ class _Write:
             self._pks = [each[0] for each in self._linked]
         else:
             self._pks = _keys(rows, table)
+            self._place(rows)
+
+    def _place(self, rows: QuerySet[Any]) -> None:
+        """Ask where rows will hang if the values alone do not tell.
+
+        An expression tells it for each row, and so does half of a generic key.
+        """
+        (known,) = self._places
+        names = sorted(noticing.placing(self._table, self._columns, self._using) - set(known))
+        if not names:
+            return
+        new = {f"{_NEW}{name}": self._values.get(name, F(name)) for name in names}
+        found = rows.annotate(**new).values_list(*new).distinct()
+        self._places = [{**known, **dict(zip(names, row, strict=True))} for row in found]
 
     def before(self) -> None:
         if self._moved:
             # The old rows are gone, and their like stand under other keys.
             noticing.deleting(self._table, [old for old, _ in self._moved], self._using)
             return
-        values = [noticing.plain(self._values)]
         for number, link in enumerate(self._links, start=1):
             # Where they were, and where they will be.
             near = {row[number] for row in self._linked}
-            noticing.linking(link, {*near, values[0].get(link.near_column)}, self._using)
+            new = self._places[0].get(link.near_column)
+            noticing.linking(link, {*near, new}, self._using)
         noticing.saving(
             self._table,
             self._pks,
             self._using,
             columns=self._columns,
-            values=values,
+            values=self._places,
         )
 
     def after(self) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "is_concerned",
     "leaving",
     "linking",
+    "placing",
     "plain",
     "saved",
     "saving",
@@ -79,6 +80,20 @@ def is_concerned(model: type[Model], columns: Columns, using: str) -> bool:
 def is_heard(resource: Resource, using: str) -> bool:
     """Tell whether anybody subscribes to a resource."""
     return is_wanted(resource, using, session.interest_now(using))
+
+
+def placing(model: type[Model], columns: Columns, using: str) -> set[str]:
+    """Return the columns that must be known to tell where a write will hang rows.
+
+    Only what hangs under objects that are compared: their forms are needed before the write.
+    """
+    found: set[str] = set()
+    for path in _paths(model):
+        if path.hang is None or not (path.resource.skip_unchanged and path.moves(columns)):
+            continue
+        if not session.is_disabled(path.resource) and is_heard(path.resource, using):
+            found |= {path.hang.column, path.hang.kind} - {""}
+    return found
 
 
 def saving(
