@@ -4,8 +4,30 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from django.contrib.auth.management import create_permissions
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
+from django.db.models.signals import post_migrate
 
 from drf_webhooks.models import Endpoint
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Make permissions and content types once, not anew after each test that commits.
+
+    They are most of what such a test costs, and none needs them: content types are made where
+    they are asked for.
+    """
+    post_migrate.disconnect(
+        create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions"
+    )
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.connect(_forget_contenttypes, dispatch_uid="tests")
+
+
+def _forget_contenttypes(**_: object) -> None:
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture

@@ -225,10 +225,10 @@ PREFETCH = {
 }
 
 
-def declare(**attributes: Any) -> None:
-    """Declare them all; the caller isolates the registry."""
+def declare(number: int = 0, parts: int = 1, **attributes: Any) -> None:
+    """Declare them all, or one of several parts; the caller isolates the registry."""
     bases: dict[str, Any] = {"shelf": (Shelves,), "item": (Dear,)}
-    for name, serializer in serializers_by_name().items():
+    for name, serializer in [*serializers_by_name().items()][number::parts]:
         type(
             f"{name.title()}Webhook",
             (*bases.get(name, ()), ModelSerializerWebhook),
