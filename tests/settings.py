@@ -6,7 +6,7 @@ from typing import Any
 
 _SERVERS: dict[str, dict[str, Any]] = {
     "postgresql": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "tests.postgresql",
         "HOST": os.environ.get("POSTGRES_HOST", "127.0.0.1"),
         "PORT": os.environ.get("POSTGRES_PORT", "5432"),
         "USER": os.environ.get("POSTGRES_USER", "postgres"),
@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "rest_framework",
     "drf_webhooks",
+    "tests.contrib.apps.TriggersOnDemand",
     "tests.app",
     "tests.bookshop",
 ]

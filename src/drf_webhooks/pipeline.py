@@ -2,10 +2,10 @@
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.db.models import Model
@@ -32,18 +32,50 @@ from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.resolver import CHUNK, resolve
 from drf_webhooks.transactions import Log, log_of
 
-__all__ = ["Pipeline", "release_due"]
+__all__ = ["Pipeline", "Source", "release_due", "sources"]
 
 logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Who else knows of changes, beside what the ORM's own writes note."""
+
+    def complete(self, noted: Mapping[Hashable, Changes], log: Log) -> None:
+        """Add what the open transaction did and nobody noted, before it is recorded.
+
+        Args:
+            noted: What is about to be recorded, by session; at least one.
+            log: What else the transaction has noted.
+
+        """
+
+    def relay(self, using: str) -> int:
+        """Record what was committed and nobody has taken; return how many rows that were."""
+
+
+#: In the order in which they are asked.
+sources: list[Source] = []
 
 
 class Pipeline:
     """What sessions call when there is something to store."""
 
-    def record(self, changes: Changes, log: Log, forms: Mapping[Subject, Form]) -> None:
+    def complete(self, noted: Mapping[Hashable, Changes], log: Log) -> None:
+        """Add what the open transaction did and only other sources know."""
+        for source in sources:
+            source.complete(noted, log)
+
+    def record(
+        self,
+        changes: Changes,
+        log: Log,
+        forms: Mapping[Subject, Form],
+        *,
+        is_last_resort: bool = False,
+    ) -> None:
         """Store the final events of some changes in the open transaction."""
         for batch in _batches(_entries(changes, log.using, log.interest, forms)):
-            store(batch, log.using)
+            store(batch, log.using, is_last_resort=is_last_resort)
         _keep(log.using)
 
     def hold(
@@ -103,9 +135,9 @@ def release_due(using: str = "default") -> int:
     """Serialize and release held events whose hold is over; return how many there were.
 
     These are the events of deferred resources, and those of sessions that never came to
-    their end because their process died.
+    their end because their process died. What other sources know of is recorded first.
     """
-    released = 0
+    released = sum(source.relay(using) for source in sources)
     while True:
         with transaction.atomic(using=using):
             events = outbox.due(using, limit=CHUNK)

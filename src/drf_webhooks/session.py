@@ -4,7 +4,7 @@ import inspect
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import wraps
@@ -37,6 +37,9 @@ _EVERYTHING = object()
 
 class Recorder(Protocol):
     """What sessions need of the half that stores events."""
+
+    def complete(self, noted: Mapping[Hashable, Changes], log: Log) -> None:
+        """Add what the open transaction did and no session noted."""
 
     def record(self, changes: Changes, log: Log, forms: Mapping[Subject, Form]) -> None:
         """Store the final events of some changes."""
@@ -163,6 +166,7 @@ class WebhookSignalSession:
             return
         # A signal that was sent by hand may come outside any transaction.
         with transaction.atomic(using=log.using):
+            _recorder().complete({self: changes}, log)
             if not self._held.get(log.using):
                 _recorder().record(changes, log, self.forms(log.using))
                 return
@@ -253,7 +257,10 @@ def _recorder() -> Recorder:
 
 def _record_transaction(log: Log) -> Callable[[], None]:
     afterwards = []
-    for session, changes in log.take_all().items():
+    noted = log.take_all()
+    if noted:
+        _recorder().complete(noted, log)
+    for session, changes in noted.items():
         explicit = session if isinstance(session, WebhookSignalSession) else None
         if explicit is not None and explicit.is_open:
             afterwards.append(explicit.hold(changes, log))

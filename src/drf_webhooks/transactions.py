@@ -88,6 +88,10 @@ class Log:
             self._questions = make()
         return self._questions
 
+    def noted(self) -> list[Changes]:
+        """Return everything that is noted and not taken."""
+        return [changes for frame in self._frames for changes in frame.changes.values()]
+
     def take(self, session: Hashable) -> Changes:
         """Hand out what a session noted and no savepoint still can undo by itself.
 

@@ -1,0 +1,1 @@
+"""Notice what raw SQL, other programs and the database itself do, by PostgreSQL triggers."""
