@@ -33,7 +33,8 @@ def test_each_setting_is_in_the_reference() -> None:
 
 
 def test_each_check_is_in_the_reference() -> None:
-    source = (ROOT / "src/drf_webhooks/checks.py").read_text()
+    sources = (ROOT / "src").rglob("checks.py")
+    source = "".join(path.read_text() for path in sources)
     page = (ROOT / "docs/reference/checks.md").read_text()
 
     ids = r"drf_webhooks\.[EW]\d{3}"
