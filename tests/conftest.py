@@ -38,12 +38,13 @@ def everything(db: None) -> Endpoint:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what the oracle has found, summed over all its tests."""
-    totals: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", "") == "call":
-                totals.update(dict(report.user_properties).get("oracle", {}))
-    if totals:
-        found = ", ".join(f"{name} {count}" for name, count in totals.items())
-        terminalreporter.write_line(f"oracle: {found}")
+    """Print what the oracle and the chaos have found, each summed over all its tests."""
+    for kind in ("oracle", "chaos"):
+        totals: Counter[str] = Counter()
+        for reports in terminalreporter.stats.values():
+            for report in reports:
+                if getattr(report, "when", "") == "call":
+                    totals.update(dict(report.user_properties).get(kind, {}))
+        if totals:
+            found = ", ".join(f"{name} {count}" for name, count in totals.items())
+            terminalreporter.write_line(f"{kind}: {found}")

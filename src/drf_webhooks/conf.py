@@ -50,6 +50,10 @@ class Config:
     #: process die before it. Then the worker serializes and releases them.
     SESSION_HOLD: timedelta = timedelta(minutes=15)
 
+    #: How long after an event its object is looked at once more, for what another transaction
+    #: did at the same time. Longer than transactions last. ``None`` does not look.
+    RECHECK_AFTER: timedelta | None = timedelta(minutes=1)
+
     #: Scheme and host of absolute URLs in payloads, ``"https://api.example.com"``.
     #: ``None`` gives relative ones, as DRF does for ``request=None``.
     BASE_URL: str | None = None

@@ -138,6 +138,20 @@ class Endpoint(models.Model):
         super().save(*args, **kwargs)
 
 
+class SparseIndex(models.Index):
+    """A partial index where the database has them, a whole one elsewhere.
+
+    MariaDB and MySQL have none, and Django would leave the index out altogether. There the
+    rows that it is not for, whose column is null, lie together at one end.
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.features.supports_partial_indexes:
+            return super().create_sql(model, schema_editor, using, **kwargs)
+        whole = models.Index(fields=self.fields, name=self.name)
+        return whole.create_sql(model, schema_editor, using, **kwargs)
+
+
 class Event(models.Model):
     """A stored fact about a base object, with the message that says it.
 
@@ -168,6 +182,11 @@ class Event(models.Model):
     body = models.BinaryField(_("body"), null=True)
     session = models.UUIDField(_("session"), null=True)
     held_until = models.DateTimeField(_("held until"), null=True, db_index=True)
+    recheck_at = models.DateTimeField(
+        _("recheck at"),
+        null=True,
+        help_text=_("When the object is compared with what this event said of it."),
+    )
     error = models.TextField(_("why parked"), blank=True, default="")
     created_at = models.DateTimeField(_("created at"))
 
@@ -177,6 +196,11 @@ class Event(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["resource", "object_key"], name="drf_webhooks_event_object"),
             models.Index(fields=["created_at"], name="drf_webhooks_event_created"),
+            SparseIndex(
+                fields=["recheck_at"],
+                condition=models.Q(recheck_at__isnull=False),
+                name="drf_webhooks_event_recheck",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -247,20 +271,6 @@ class LearntPath(models.Model):
         return f"{self.resource} {self.spelling}"
 
 
-class DueIndex(models.Index):
-    """A partial index where the database has them, a whole one elsewhere.
-
-    MariaDB and MySQL have none, and Django would leave the index out altogether. There the
-    settled rows, whose ``due_at`` is null, lie together at one end.
-    """
-
-    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        whole = models.Index(fields=self.fields, name=self.name)
-        return whole.create_sql(model, schema_editor, using, **kwargs)
-
-
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
 
@@ -321,7 +331,7 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["event", "endpoint"], name="drf_webhooks_delivery_once")
         ]
         indexes: ClassVar = [
-            DueIndex(
+            SparseIndex(
                 fields=["due_at"],
                 condition=models.Q(due_at__isnull=False),
                 name="drf_webhooks_delivery_due",

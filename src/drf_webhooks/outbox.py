@@ -15,7 +15,17 @@ from drf_webhooks.changes import Key
 from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
 
-__all__ = ["CHANNEL", "due", "keep_all", "listeners", "number", "take", "wanted", "write"]
+__all__ = [
+    "CHANNEL",
+    "due",
+    "due_rechecks",
+    "keep_all",
+    "listeners",
+    "number",
+    "take",
+    "wanted",
+    "write",
+]
 
 #: What PostgreSQL notifies when something is due.
 CHANNEL = "drf_webhooks"
@@ -253,18 +263,32 @@ def take(ids: Iterable[uuid.UUID], using: str) -> list[Event]:
 
 def due(using: str, *, limit: int) -> list[Event]:
     """Lock and remove held events whose hold is over, by the database's clock."""
+    ids = _due("held_until", using, limit=limit)
+    return take(ids, using) if ids else []
+
+
+def due_rechecks(using: str, *, limit: int) -> list[Event]:
+    """Lock the events whose objects are to be looked at once more, and let nobody else do it."""
+    ids = _due("recheck_at", using, limit=limit)
+    events = list(Event.objects.using(using).filter(pk__in=ids))
+    if events:
+        Event.objects.using(using).filter(pk__in=ids).update(recheck_at=None)
+    return events
+
+
+def _due(column: str, using: str, *, limit: int) -> list[uuid.UUID]:
+    """Lock events whose time has come, by the database's clock; leave out what others hold."""
     connection = connections[using]
-    table = _table(using, Event)
     skip = (
         " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
     )
     rows = _rows(
         using,
-        f"SELECT id FROM {table} WHERE held_until <= {_NOW[connection.vendor]} "  # noqa: S608  # a table's name
-        f"ORDER BY held_until LIMIT {limit}{skip}",
+        f"SELECT id FROM {_table(using, Event)} WHERE {column} <= {_NOW[connection.vendor]} "  # noqa: S608  # names of a table and a column
+        f"ORDER BY {column} LIMIT {limit}{skip}",
         [],
     )
-    return take([uuid.UUID(str(pk)) for (pk,) in rows], using) if rows else []
+    return [uuid.UUID(str(pk)) for (pk,) in rows]
 
 
 def _table(using: str, model: Any) -> str:

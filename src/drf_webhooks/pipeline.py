@@ -32,7 +32,7 @@ from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.resolver import CHUNK, resolve
 from drf_webhooks.transactions import Log, log_of
 
-__all__ = ["Pipeline", "Source", "release_due", "sources"]
+__all__ = ["Pipeline", "Source", "keep_house", "recheck_due", "release_due", "sources"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +145,57 @@ def release_due(using: str = "default") -> int:
         released += len(events)
         if len(events) < CHUNK:
             return released
+
+
+def recheck_due(using: str = "default") -> int:
+    """Look at objects once more, and say what was missed; return how many events were looked at.
+
+    Two transactions at the same time do not see each other's part: one makes an object under a
+    row, the other changes that row. Neither serializes both. When both are over, the object
+    differs from what was last said of it, and only then an event says so.
+    """
+    count = 0
+    while True:
+        with transaction.atomic(using=using):
+            events = outbox.due_rechecks(using, limit=CHUNK)
+            for batch in _batches(_differing(events, using)):
+                store(batch, using, is_last_resort=True)
+        count += len(events)
+        if len(events) < CHUNK:
+            return count
+
+
+def keep_house(using: str = "default") -> int:
+    """Do what is due besides deliveries; return how much that was."""
+    return release_due(using) + recheck_due(using)
+
+
+def _differing(events: list[Event], using: str) -> list[Entry]:
+    """Return what would have to be said if objects differ from what was last said of them."""
+    last: dict[tuple[str, str], dict[Any, Event]] = {}
+    for event in sorted(events, key=lambda each: each.sequence or 0):
+        said = last.setdefault((event.resource, event.object_key), {})
+        if any(each.sequence != event.sequence for each in said.values()):
+            said.clear()
+        if event.body is not None:
+            said[event.owner_id] = event
+    interest = Interest()
+    entries = []
+    for (name, key), said in last.items():
+        resource = registry.get(name)
+        if resource is None or not said or not resource.emits(Operation.UPDATED):
+            continue
+        if resource.event_type(Operation.UPDATED) not in outbox.wanted(
+            [resource.event_type(Operation.UPDATED)], using, interest
+        ):
+            continue
+        form = Form(
+            {owner: payloads.encode(each.data) for owner, each in said.items()},
+            next(iter(said.values())).sequence,
+        )
+        pk = payloads.primary_key(resource.model, key)
+        entries.append(Entry(resource, pk, Operation.UPDATED, before=form, is_recheck=True))
+    return entries
 
 
 def _entries(

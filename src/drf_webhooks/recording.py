@@ -5,10 +5,11 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
 from drf_webhooks import outbox, payloads
@@ -16,6 +17,7 @@ from drf_webhooks.changes import Form, Found, Key, Operation, Subject, object_ke
 from drf_webhooks.conf import config
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import Event
+from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.paths import Resource
 
 __all__ = ["Entry", "store"]
@@ -35,6 +37,8 @@ class Entry:
     session: uuid.UUID | None = None
     #: How it looked before, if that is compared.
     before: Form | None = None
+    #: Whether it is only said if the object differs from what was last said of it.
+    is_recheck: bool = False
 
     @property
     def key(self) -> Key:
@@ -70,7 +74,7 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
     at = timezone.now()
     events: list[Event] = []
     ids: set[uuid.UUID] = set()
-    fresh = [_fresh(each, numbers) for each in entries]
+    fresh = [_fresh(each, numbers) for each in entries if not _is_outdated(each, numbers)]
     said: set[Subject] = set()
     for entry, owner, data in _said(fresh, using):
         said.add((entry.resource, entry.key))
@@ -82,6 +86,7 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
             sequence=sequence,
             owner_id=payloads.owner_key(owner),
             session=entry.session,
+            recheck_at=_recheck_at(entry, using, at),
             created_at=at,
         )
         if entry.event is not None and entry.event not in ids:
@@ -98,8 +103,35 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
             event.error = str(error)
         events.append(event)
     outbox.write(events, using, is_final=True)
-    silent = [each for each in fresh if each.before and (each.resource, each.key) not in said]
+    silent = [
+        each
+        for each in [*fresh, *(each for each in entries if each.is_recheck)]
+        if each.before and (each.resource, each.key) not in said
+    ]
     outbox.uncount([(each.resource.base_name, each.key) for each in silent], using)
+
+
+def _recheck_at(entry: Entry, using: str, at: datetime) -> datetime | None:
+    """Return when the object is looked at once more, if it may have missed something.
+
+    SQLite has one writer at a time.
+    """
+    after = config().RECHECK_AFTER
+    is_needed = (
+        entry.resource.recheck
+        and entry.resource in index().composed
+        and entry.operation is not Operation.DELETED
+        and not entry.is_recheck
+        and connections[using].vendor != "sqlite"
+    )
+    return at + after if is_needed and after is not None else None
+
+
+def _is_outdated(entry: Entry, numbers: Mapping[tuple[str, Key], int]) -> bool:
+    """Tell whether something else was said of an object that is looked at once more."""
+    if not entry.is_recheck or entry.before is None or entry.before.sequence is None:
+        return False
+    return numbers[entry.resource.base_name, entry.key] != entry.before.sequence + 1
 
 
 def _fresh(entry: Entry, numbers: Mapping[tuple[str, Key], int]) -> Entry:
@@ -118,7 +150,7 @@ def _settled(entry: Entry, row: payloads.Loaded | None) -> Entry | None:
     if entry.operation is Operation.DELETED:
         return entry if was_there else None
     if row is None:
-        if entry.before.data is None:
+        if entry.before.data is None or entry.is_recheck:
             return None
         is_whole = entry.resource.deleted_payload == "full"
         found = tuple(
@@ -159,6 +191,9 @@ def _equals(entry: Entry, owner: Any, data: Callable[[], bytes]) -> bool:
     """Tell whether an object looks as it did before; one that cannot be serialized does not."""
     if entry.before is None or entry.before.data is None:
         return False
+    if entry.is_recheck and owner not in entry.before.data:
+        # Was told nothing that could be wrong.
+        return True
     try:
         return data() == entry.before.data.get(owner)
     except PayloadError:

@@ -51,6 +51,11 @@ class ModelSerializerWebhook:
     #: ``get_queryset()`` begins to leave out is ``deleted``, one that it lets in ``created``.
     skip_unchanged: ClassVar[bool] = False
 
+    #: Look at an object once more some time after its event: two transactions at the same time
+    #: may not see each other's part of it. To be turned off where the form depends on the time
+    #: or on chance, and would differ by itself.
+    recheck: ClassVar[bool] = True
+
     #: ``data`` of a ``deleted`` event: the key fields, or the whole form (a query for each delete).
     deleted_payload: ClassVar[Literal["key", "full"]] = "key"
 

@@ -140,4 +140,4 @@ def deliver_now(using: str = "default") -> int:
 
     Held events whose hold is over are released first.
     """
-    return worker.deliver_now(using, housekeeping=lambda: pipeline.release_due(using))
+    return worker.deliver_now(using, housekeeping=lambda: pipeline.keep_house(using))

@@ -295,7 +295,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="delivery",
-            index=drf_webhooks.models.DueIndex(
+            index=drf_webhooks.models.SparseIndex(
                 condition=models.Q(("due_at__isnull", False)),
                 fields=["due_at"],
                 name="drf_webhooks_delivery_due",

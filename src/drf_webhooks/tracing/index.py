@@ -328,6 +328,8 @@ class Index:
                     self.nested[concrete(path.model)].append(path)
             for link in found.links:
                 self.links[link.through].append(link)
+        #: Those whose form takes rows of more than one object.
+        self.composed = {path.resource for paths in self.nested.values() for path in paths}
         self._by_resource = {found.resource: found for found in self.traces}
 
     def trace_of(self, resource: Resource) -> Trace:

@@ -12,7 +12,7 @@ from django.db import connections
 
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.worker import Worker
-from drf_webhooks.pipeline import release_due
+from drf_webhooks.pipeline import keep_house
 
 __all__ = ["Command"]
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
     async def _run(self, using: str, options: dict[str, Any]) -> None:
         worker = Worker(
             using,
-            housekeeping=partial(release_due, using),
+            housekeeping=partial(keep_house, using),
             concurrency=options["concurrency"],
         )
         loop = asyncio.get_running_loop()
