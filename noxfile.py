@@ -40,5 +40,5 @@ def tests(session: nox.Session, django: str, drf: str, database: str) -> None:
         "-q",
         *([] if is_asked else ["-m", "not oracle"]),
         *session.posargs,
-        env={"DRF_WEBHOOKS_TEST_DB": database, "PYTHONPATH": "src:."},
+        env={"DRF_WEBHOOKS_TEST_DB": database, "PYTHONPATH": "src:.", "ORACLE_PROGRAMS": "1"},
     )

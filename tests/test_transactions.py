@@ -1,6 +1,7 @@
 """The commit: events are stored before it, or it does not happen."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ from django.db import DatabaseError, IntegrityError, connection, connections, tr
 from django.test import TestCase, TransactionTestCase
 from rest_framework import serializers
 
-from drf_webhooks.exceptions import RecordingError
+from drf_webhooks import pipeline
+from drf_webhooks.exceptions import PayloadError, RecordingError
 from drf_webhooks.models import Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
-from drf_webhooks.session import disable_webhooks
+from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import capture_events
 from drf_webhooks.transactions import log_of
 from tests.app.models import Deposit, Tag, Tenant
@@ -322,3 +324,114 @@ class InTransactionTestCase(TransactionTestCase):
         deposit.delete()
 
         assert names() == ["created", "updated", "deleted"]
+
+
+def without_events() -> Any:
+    """Have the database refuse what is recorded, as one without room does."""
+
+    def refused(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "INSERT INTO" in sql and "drf_webhooks_baseobject" in sql:
+            msg = "no space left on device"
+            raise DatabaseError(msg)
+        return execute(sql, *arguments)
+
+    return connection.execute_wrapper(refused)
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_what_cannot_be_recorded_fails_the_commit(deposit: Deposit, *, in_session: bool) -> None:
+    block = webhook_signal_session() if in_session else nullcontext()
+    with (
+        without_events(),
+        pytest.raises(DatabaseError, match="no space left"),
+        transaction.atomic(),
+        block,
+    ):
+        Deposit.objects.create(tenant=deposit.tenant)
+
+    assert Deposit.objects.count() == 1
+    assert not Event.objects.exists()
+
+
+def test_what_cannot_be_recorded_may_be_parked(deposit: Deposit, settings: Any) -> None:
+    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "ON_RECORDING_ERROR": "park"}
+
+    with without_events(), transaction.atomic():
+        deposit.note = "kept"
+        deposit.save()
+        deposit.tenant.name = "kept too"
+        deposit.tenant.save()
+        gone = Deposit.objects.create(tenant=deposit.tenant)
+        gone.delete()
+    deposit.refresh_from_db()
+    deposit.save()
+
+    *parked, last = Event.objects.order_by("created_at", "id")
+    assert deposit.note == "kept"
+    assert sorted((each.type, each.object_key) for each in parked) == [
+        ("core.deposit.updated", str(deposit.pk)),
+        ("core.deposit.updated", "null"),
+    ]
+    assert all("DatabaseError: no space left on device" in each.error for each in parked)
+    assert any(f"core.Tenant that changed: {deposit.tenant_id}." in each.error for each in parked)
+    assert (last.error, last.data["note"]) == ("", "kept")
+
+
+def test_a_session_of_several_transactions_may_park_too(deposit: Deposit, settings: Any) -> None:
+    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "ON_RECORDING_ERROR": "park"}
+
+    def refused(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "INSERT INTO" in sql and "drf_webhooks_event" in sql and not done:
+            done.append(sql)
+            msg = "no space left on device"
+            raise DatabaseError(msg)
+        return execute(sql, *arguments)
+
+    done: list[str] = []
+    with connection.execute_wrapper(refused), webhook_signal_session():
+        deposit.save()
+        Deposit.objects.create(tenant=deposit.tenant)
+
+    assert sorted((each.type, bool(each.error)) for each in Event.objects.all()) == [
+        ("core.deposit.created", False),
+        ("core.deposit.updated", True),
+    ]
+
+
+def test_a_form_that_must_not_fail_fails_the_commit_all_the_same(
+    deposit: Deposit, settings: Any
+) -> None:
+    settings.DRF_WEBHOOKS = {
+        **settings.DRF_WEBHOOKS,
+        "ON_RECORDING_ERROR": "park",
+        "ON_PAYLOAD_ERROR": "raise",
+    }
+
+    with pytest.raises(PayloadError):
+        Deposit.objects.create(tenant=deposit.tenant, note="boom")
+
+    assert Deposit.objects.count() == 1
+
+
+class Broken:
+    """A source of changes that cannot tell them now."""
+
+    def complete(self, noted: Any, log: Any) -> None:
+        msg = "not now"
+        raise DatabaseError(msg)
+
+    def relay(self, using: str) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("chosen", ["raise", "park"])
+def test_a_source_that_fails(deposit: Deposit, settings: Any, chosen: str) -> None:
+    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "ON_RECORDING_ERROR": chosen}
+    pipeline.sources.append(Broken())
+    try:
+        with suppress(DatabaseError):
+            deposit.save()
+    finally:
+        pipeline.sources.clear()
+
+    assert [each.error for each in Event.objects.all()] == ([] if chosen == "raise" else [""])

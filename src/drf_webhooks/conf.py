@@ -46,6 +46,11 @@ class Config:
     #: reason and lets the save succeed, ``"raise"`` makes the commit fail.
     ON_PAYLOAD_ERROR: Literal["park", "raise"] = "park"
 
+    #: What becomes of a transaction whose events cannot be recorded, by a defect or by an error
+    #: of the database: ``"raise"`` makes its commit fail, ``"park"`` lets it succeed and stores
+    #: parked events that name the objects and the reason.
+    ON_RECORDING_ERROR: Literal["raise", "park"] = "raise"
+
     #: How long the events of a session of several transactions wait for its end, should the
     #: process die before it. Then the worker serializes and releases them.
     SESSION_HOLD: timedelta = timedelta(minutes=15)

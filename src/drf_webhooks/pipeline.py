@@ -2,7 +2,8 @@
 
 import logging
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -23,8 +24,9 @@ from drf_webhooks.changes import (
 )
 from drf_webhooks.conf import config
 from drf_webhooks.event_types import Interest
+from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import Event
-from drf_webhooks.recording import Entry, store
+from drf_webhooks.recording import Entry, park, store
 from drf_webhooks.registry import registry
 from drf_webhooks.session import is_disabled
 from drf_webhooks.tracing.index import index
@@ -62,8 +64,10 @@ class Pipeline:
 
     def complete(self, noted: Mapping[Hashable, Changes], log: Log) -> None:
         """Add what the open transaction did and only other sources know."""
-        for source in sources:
-            source.complete(noted, log)
+        # What a source could not add, it relays later.
+        with _guarded(log.using, lambda _: None):
+            for source in sources:
+                source.complete(noted, log)
 
     def record(
         self,
@@ -74,6 +78,17 @@ class Pipeline:
         is_last_resort: bool = False,
     ) -> None:
         """Store the final events of some changes in the open transaction."""
+        with _guarded(log.using, lambda error: park(changes, error, log.using)):
+            self._record(changes, log, forms, is_last_resort=is_last_resort)
+
+    def _record(
+        self,
+        changes: Changes,
+        log: Log,
+        forms: Mapping[Subject, Form],
+        *,
+        is_last_resort: bool,
+    ) -> None:
         for batch in _batches(_entries(changes, log.using, log.interest, forms)):
             store(batch, log.using, is_last_resort=is_last_resort)
         _keep(log.using)
@@ -92,6 +107,19 @@ class Pipeline:
         Each is removed and written again when the session says more of its object, so that
         its hold always ends after the last change.
         """
+        with _guarded(log.using, lambda error: park(changes, error, log.using)):
+            return self._hold(changes, log, session=session, held=held, interest=interest)
+        return {}
+
+    def _hold(
+        self,
+        changes: Changes,
+        log: Log,
+        *,
+        session: uuid.UUID,
+        held: dict[Subject, Held],
+        interest: Interest,
+    ) -> dict[Subject, Held | None]:
         entries = _entries(changes, log.using, interest, {})
         known = {entry: held.get((entry.resource, entry.key)) for entry in entries}
         ids = [each for row in known.values() if row is not None for each in row.events]
@@ -129,6 +157,25 @@ class Pipeline:
             if is_disabled(path.resource):
                 continue
             changes.note_nested(path, [pk])
+
+
+@contextmanager
+def _guarded(using: str, otherwise: Callable[[Exception], None]) -> Iterator[None]:
+    """Let a transaction go on without its events, if the project has asked for that.
+
+    What was stored of them until then is undone. A form that cannot be serialized has a
+    setting of its own.
+    """
+    if config().ON_RECORDING_ERROR == "raise":
+        yield
+        return
+    try:
+        with transaction.atomic(using=using):
+            yield
+    except PayloadError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is, the project wants to go on
+        otherwise(error)
 
 
 def release_due(using: str = "default") -> int:

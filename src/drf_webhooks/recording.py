@@ -13,14 +13,15 @@ from django.db import connections
 from django.utils import timezone
 
 from drf_webhooks import outbox, payloads
-from drf_webhooks.changes import Form, Found, Key, Operation, Subject, object_key
+from drf_webhooks.changes import Changes, Form, Found, Key, Operation, Subject, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.models import Event
 from drf_webhooks.tracing.index import index
-from drf_webhooks.tracing.paths import Resource
+from drf_webhooks.tracing.paths import Path, Resource
+from drf_webhooks.tracing.resolver import CHUNK
 
-__all__ = ["Entry", "store"]
+__all__ = ["Entry", "park", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,38 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
         if each.before and (each.resource, each.key) not in said
     ]
     outbox.uncount([(each.resource.base_name, each.key) for each in silent], using)
+
+
+def park(changes: Changes, error: Exception, using: str) -> None:
+    """Store what is known of changes whose events could not be recorded, and why.
+
+    Of nested rows the objects above them are not known: one event for each path names the rows.
+    """
+    reason = f"Could not be recorded: {type(error).__name__}: {error}"
+    at = timezone.now()
+    parked = [
+        _parked(resource, noted.operation, key, reason, at)
+        for (resource, key), noted in [*changes.bases.items(), *changes.above.items()]
+        if noted.operation is not None
+    ]
+    for path, rows in changes.nested.items():
+        if isinstance(path, Path):
+            named = ", ".join(object_key(pk) for pk in rows)
+            more = f"{reason} Rows of {path.model._meta.label} that changed: {named}."
+            parked.append(_parked(path.resource, Operation.UPDATED, object_key(None), more, at))
+    for start in range(0, len(parked), CHUNK):
+        outbox.write(parked[start : start + CHUNK], using, is_final=True)
+    logger.error("%d events are parked. %s", len(parked), reason, exc_info=error)
+
+
+def _parked(resource: Resource, operation: Operation, key: Key, reason: str, at: datetime) -> Event:
+    return Event(
+        type=resource.event_type(operation),
+        resource=resource.base_name,
+        object_key=key,
+        created_at=at,
+        error=reason,
+    )
 
 
 def _recheck_at(entry: Entry, using: str, at: datetime) -> datetime | None:

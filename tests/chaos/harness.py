@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
+from django.test import override_settings
 
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.session import disable_webhooks
@@ -51,6 +53,17 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.02)
 
 
+def _is_alone() -> bool:
+    if connection.vendor != "postgresql":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return bool(cursor.fetchone() == (0,))
+
+
 class Process:
     """A writer or a worker, which may be killed."""
 
@@ -73,6 +86,7 @@ class Process:
     def wait(self) -> int:
         """Wait for its end, and return how it ended."""
         if self.code is None:
+            wait_until(self.is_over, "the end of a process")
             self.code = self._chaos._ask({"do": "wait", "pid": self.pid})
             self._chaos.kills += self.code == -signal.SIGKILL
         return self.code
@@ -104,6 +118,7 @@ class Chaos:
             "TEST_DB_NAME": str(connection.settings_dict["NAME"]),
             "CHAOS_SETTINGS": json.dumps(_SETTINGS),
         }
+        here = {"RECHECK_AFTER": timedelta(seconds=2)}
         command = [sys.executable, "-m", "tests.chaos.zygote"]
         with (
             WebhookReceiver() as receiver,
@@ -118,9 +133,13 @@ class Chaos:
             ) as zygote,
         ):
             try:
-                yield cls(zygote, receiver)
+                # What the test itself changes waits no longer than what writers change.
+                with override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, **here}):
+                    yield cls(zygote, receiver)
             finally:
                 os.killpg(zygote.pid, signal.SIGKILL)
+                # The server notices a little later; until then no database can be dropped.
+                wait_until(_is_alone, "the connections of those who were killed")
 
     def _ask(self, command: dict[str, Any]) -> int:
         assert self._zygote.stdin is not None

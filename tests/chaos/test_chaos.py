@@ -15,7 +15,7 @@ from tests.chaos.harness import Chaos, Process, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 
-KILLS = int(os.environ.get("CHAOS", "16"))
+KILLS = int(os.environ.get("CHAOS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 

@@ -6,6 +6,7 @@ process's number, ``wait`` with how it ended.
 
 import json
 import os
+import signal
 import sys
 from datetime import timedelta
 from typing import Any
@@ -31,7 +32,12 @@ def _spans(found: dict[str, Any]) -> Any:
 
 
 def _start(command: dict[str, Any]) -> int:
+    # A signal that comes at once waits until the child has no handler of ours any more.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if pid:
         return pid
     code = 1

@@ -125,7 +125,9 @@ def _free(
     )
     counts = dict(in_air)
     chosen = []
-    for pk, endpoint in due[: limit * _WIDTH].iterator(chunk_size=limit):
+    # All at once: a cursor of the server would outlive its statement, and with a pool of
+    # connections between us find itself on another one.
+    for pk, endpoint in due[: limit * _WIDTH]:
         counts[endpoint] = counts.get(endpoint, 0) + 1
         if counts[endpoint] <= each:
             chosen.append(pk)

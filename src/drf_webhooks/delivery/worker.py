@@ -98,7 +98,7 @@ class Worker:
                         logger.exception("The database failed; trying again.")
                         wait = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
                         failures += 1
-                        await self._db(connections[self.using].close_if_unusable_or_obsolete)
+                        await self._db(self._close_if_lost)
                         await asyncio.sleep(wait)
             finally:
                 listener.close()
@@ -183,6 +183,10 @@ class Worker:
             return
         if self._in_air:
             await asyncio.sleep(_GATHER_SECONDS)
+
+    def _close_if_lost(self) -> None:
+        # Looked up in the thread that owns it: each thread has connections of its own.
+        connections[self.using].close_if_unusable_or_obsolete()
 
     async def _db(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()

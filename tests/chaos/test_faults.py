@@ -1,0 +1,216 @@
+"""Faults that take real processes or two connections; the letters are those of the list of faults.
+
+The rest of the list is tested beside what it concerns: docs/explanation/guarantees.md says where.
+"""
+
+import threading
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.db.migrations.state import ProjectState
+
+from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
+from drf_webhooks.session import disable_webhooks
+from drf_webhooks.testing import WebhookReceiver, deliver_now
+from tests.app.models import Deposit
+from tests.chaos.harness import Chaos, wait_until
+from tests.factories import make_deposit
+from tests.test_session import names, said
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+needs_a_server = pytest.mark.skipif(connection.vendor == "sqlite", reason="it has no server")
+
+
+@pytest.fixture
+def deposit() -> Deposit:
+    with disable_webhooks():
+        return make_deposit()
+
+
+def test_a6_what_is_delivered_is_there_for_everybody(deposit: Deposit) -> None:
+    """A6: the receiver asks for the object while the request is in the air."""
+    found: list[bool] = []
+
+    class Curious(WebhookReceiver):
+        def _wait(self, length: timedelta) -> None:
+            key = self.requests[-1].json["data"]["id"]
+            found.append(Deposit.objects.filter(pk=key).exists())
+            connections.close_all()
+
+    with Curious() as receiver:
+        Endpoint.objects.create(url=receiver.url, event_types=["*"])
+        Deposit.objects.create(tenant=deposit.tenant)
+        deliver_now()
+
+    assert found == [True]
+
+
+def test_a14_migrations_say_nothing(deposit: Deposit, everything: Endpoint) -> None:
+    """A14: their models are not the project's."""
+    model = ProjectState.from_apps(apps).apps.get_model("core", "Deposit")
+
+    model.objects.update(note="migrated")
+    model.objects.create(tenant_id=deposit.tenant_id)
+    model.objects.get(pk=deposit.pk).save()
+
+    assert said() == []
+
+
+def test_a16_what_was_said_before_an_object_went_is_still_delivered(deposit: Deposit) -> None:
+    """A16: its form is in the event, not in its row."""
+    with WebhookReceiver() as receiver:
+        Endpoint.objects.create(url=receiver.url, event_types=["*"])
+        deposit.note = "last words"
+        deposit.save()
+        deposit.delete()
+        deliver_now()
+
+    bodies = sorted((each.json for each in receiver.requests), key=lambda each: each["sequence"])
+    assert [each["type"] for each in bodies] == ["core.deposit.updated", "core.deposit.deleted"]
+    assert bodies[0]["data"]["note"] == "last words"
+
+
+def retried(pk: int, isolation: str, times: int) -> None:
+    """Raise an amount in transactions that the database may refuse, until it does not."""
+    done = 0
+    while done < times:
+        try:
+            if connection.vendor == "mysql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
+            with transaction.atomic():
+                if connection.vendor == "postgresql":
+                    with connection.cursor() as cursor:
+                        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+                # Locked, for MariaDB lets a snapshot be written over.
+                deposit = Deposit.objects.select_for_update().get(pk=pk)
+                deposit.amount += 1
+                deposit.save()
+            done += 1
+        except OperationalError:
+            continue
+    connections.close_all()
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a17_what_is_retried_is_said_once(
+    deposit: Deposit, everything: Endpoint, isolation: str
+) -> None:
+    """A17: exactly one event for each change that was committed."""
+    Deposit.objects.filter(pk=deposit.pk).update(amount=0)
+    Event.objects.all().delete()
+    threads = [threading.Thread(target=retried, args=(deposit.pk, isolation, 10)) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+
+    events = Event.objects.order_by("sequence")
+    assert [int(float(each.data["amount"])) for each in events] == list(range(1, 31))
+    assert len({each.sequence for each in events}) == 30
+
+
+def drop_connections() -> None:
+    """End every other connection to this database, as its restart does."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist "
+            "WHERE db = database() AND id <> connection_id()"
+        )
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {number}")
+
+
+@needs_a_server
+def test_b21_b26_connections_that_drop_while_requests_are_in_the_air() -> None:
+    """B21, B26: nothing is lost, at most one duplicate each, and the worker goes on."""
+    with Chaos.world() as chaos:
+        chaos.receiver.respond(delay=timedelta(milliseconds=300))
+        worker = chaos.worker()
+        for seed in range(3):
+            chaos.writer(seed).wait()
+        chaos.receiver.wait_for(1)
+        drop_connections()
+        chaos.receiver.respond()
+        wait_until(chaos._is_at_rest, "the worker that was cut off")
+        is_over = worker.is_over()
+        worker.signal(15)
+        worker.wait()
+        books = chaos.rest()
+
+    assert books.wrong == {}
+    assert not is_over
+    again = Counter(each.headers["webhook-id"] for each in chaos.receiver.requests)
+    assert max(again.values()) <= 2
+
+
+def test_b22_many_workers_send_each_delivery_once(deposit: Deposit) -> None:
+    """B22, B30: each has one success, and no worker starves."""
+    with Chaos.world() as chaos:
+        Deposit.objects.bulk_create([Deposit(tenant=deposit.tenant, amount=1) for _ in range(300)])
+        workers = [chaos.worker() for _ in range(4)]
+        wait_until(chaos._is_at_rest, "all deliveries")
+        for each in workers:
+            each.signal(15)
+            each.wait()
+        sent = Counter(each.headers["webhook-id"] for each in chaos.receiver.requests)
+        successes = Attempt.objects.filter(status=200, delivery__endpoint=chaos.endpoint)
+
+    assert set(sent.values()) == {1}
+    assert len(sent) == successes.count() == successes.values("delivery").distinct().count()
+    assert len(sent) >= 300
+
+
+def test_b23_what_nobody_was_notified_of_is_found_by_polling(deposit: Deposit) -> None:
+    """B23: a delivery that becomes due without a word to the worker."""
+    with Chaos.world() as chaos:
+        with disable_webhooks():
+            Group.objects.create(name="unrelated")
+        Deposit.objects.create(tenant=deposit.tenant, amount=1)
+        Delivery.objects.update(state="delivered", due_at=None)
+        worker = chaos.worker()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE drf_webhooks_delivery SET state = 'waiting', due_at = created_at"
+            )
+        chaos.receiver.wait_for(1)
+        worker.signal(15)
+        worker.wait()
+
+    assert len(chaos.receiver.requests) == 1
+
+
+def test_b30_an_event_has_one_delivery_to_an_endpoint(
+    deposit: Deposit, everything: Endpoint
+) -> None:
+    """B30: whoever makes deliveries twice is refused by the database."""
+    deposit.save()
+    delivery = Delivery.objects.get()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        delivery.pk = None
+        delivery.save(force_insert=True)
+
+    assert names() == ["updated"]
+
+
+def test_b31_rows_hold_no_code(deposit: Deposit, everything: Endpoint) -> None:
+    """B31: what another version reads is text, numbers, times and JSON."""
+    deposit.save()
+
+    rows: list[dict[str, Any]] = list(Event.objects.values())
+    (row,) = rows
+    assert bytes(row["body"]).startswith(b'{"type":"core.deposit.updated"')
+    assert row["resource"] == "core.deposit"
