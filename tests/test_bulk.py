@@ -7,12 +7,12 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import IntegrityError, NotSupportedError, connection, transaction
-from django.db.models import F, QuerySet, Value
+from django.db.models import F, Q, QuerySet, Value
 from django.db.models.signals import post_save
 from django.db.models.sql import UpdateQuery
 
 from drf_webhooks import bulk
-from drf_webhooks.inserts import unique_sets
+from drf_webhooks.inserts import _conditions, unique_sets
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import capture_events
@@ -198,6 +198,18 @@ def test_nothing_is_asked_when_nobody_listens(deposit: Deposit) -> None:
     deposit.tenant.delete()
 
     assert said() == []
+
+
+def test_rows_deleted_without_being_loaded(deposit: Deposit) -> None:
+    Deposit.objects.filter(pk=deposit.pk)._raw_delete("default")
+
+    assert said() == [("deposit.deleted", {"id": deposit.pk})]
+
+
+def test_a_row_is_looked_for_by_the_keys_that_it_has() -> None:
+    rows = [{"id": None, "name": "a"}, {"id": 1, "name": None}]
+
+    assert list(_conditions(rows, [["id"], ["name"]])) == [Q(name="a"), Q(id=1)]
 
 
 def test_what_no_two_rows_share_is_known_from_the_model() -> None:

@@ -264,3 +264,21 @@ def test_where_a_saved_expression_hangs_a_row_is_known_too_late_to_compare(
 
     keys = Event.objects.values_list("object_key", flat=True)
     assert sorted(keys) == sorted([str(old.pk), str(new.pk)])
+
+
+def test_where_nobody_asks_nothing_is_evaluated(moved_unit: tuple[RentalUnit, Landlord]) -> None:
+    unit, new = moved_unit
+    (compared,) = registry
+
+    class Others(LandlordWithUnitsSerializer):
+        pass
+
+    class OthersWebhook(ModelSerializerWebhook):
+        serializer_class = Others
+        base_name = "core.other"
+        skip_unchanged = True
+
+    with disable_webhooks(compared):
+        RentalUnit.objects.filter(pk=unit.pk).update(landlord=under(unit, new))
+
+    assert {each.resource for each in Event.objects.all()} == {"core.other"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections
 from django.utils import timezone
@@ -124,11 +124,11 @@ def park(changes: Changes, error: Exception, using: str) -> None:
         for (resource, key), noted in [*changes.bases.items(), *changes.above.items()]
         if noted.operation is not None
     ]
-    for path, rows in changes.nested.items():
-        if isinstance(path, Path):
-            named = ", ".join(object_key(pk) for pk in rows)
-            more = f"{reason} Rows of {path.model._meta.label} that changed: {named}."
-            parked.append(_parked(path.resource, Operation.UPDATED, object_key(None), more, at))
+    nested = cast("dict[Path, dict[Any, int]]", changes.nested)
+    for path, rows in nested.items():
+        named = ", ".join(object_key(pk) for pk in rows)
+        more = f"{reason} Rows of {path.model._meta.label} that changed: {named}."
+        parked.append(_parked(path.resource, Operation.UPDATED, object_key(None), more, at))
     for start in range(0, len(parked), CHUNK):
         outbox.write(parked[start : start + CHUNK], using, is_final=True)
     logger.error("%d events are parked. %s", len(parked), reason, exc_info=error)

@@ -258,8 +258,7 @@ def _recorder() -> Recorder:
 def _record_transaction(log: Log) -> Callable[[], None]:
     afterwards = []
     noted = log.take_all()
-    if noted:
-        _recorder().complete(noted, log)
+    _recorder().complete(noted, log)
     for session, changes in noted.items():
         explicit = session if isinstance(session, WebhookSignalSession) else None
         if explicit is not None and explicit.is_open:

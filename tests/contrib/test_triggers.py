@@ -677,7 +677,15 @@ def test_a_long_name_and_a_name_with_a_schema_are_names() -> None:
             db_table = 'other"."there'
             managed = False
 
+    class Gone(models.Model):
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "gone"
+
+    del apps.all_models["gone"]["gone"]
     try:
+        assert definitions._kept(Gone) == ["id"]
         assert len(definitions.function(Long)) <= 63
         assert definitions.table_of(Elsewhere) == "there"
     finally:
