@@ -22,6 +22,11 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _is_asked_for(settings: Any) -> None:
+    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "RECHECK_AFTER": timedelta(minutes=1)}
+
+
 def at_the_same_time(act: Callable[[], Any]) -> None:
     """Do something on another connection, while the transaction of this one is open."""
 
