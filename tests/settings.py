@@ -1,6 +1,7 @@
 """Django settings of the test suite; ``DRF_WEBHOOKS_TEST_DB`` chooses the database."""
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def _database(name: str) -> dict[str, Any]:
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             },
         }
-    return {**_SERVERS[kind], "NAME": name}
+    # Two checkouts may be tested at once on the same server.
+    checkout = zlib.crc32(str(Path(__file__).parent).encode())
+    return {**_SERVERS[kind], "NAME": name, "TEST": {"NAME": f"test_{name}_{checkout:08x}"}}
 
 
 DATABASES = {"default": _database("drf_webhooks"), "other": _database("drf_webhooks_other")}

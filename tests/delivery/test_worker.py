@@ -14,8 +14,9 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from drf_webhooks.conf import Config, config
+from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.store import Leased, Result, hand_back, lease, settle
 from drf_webhooks.delivery.transport import AiohttpTransport, Answer, Failure, _failure
 from drf_webhooks.delivery.wakeup import Listener
 from drf_webhooks.delivery.worker import Worker, _attempted

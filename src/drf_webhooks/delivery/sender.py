@@ -7,9 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from drf_webhooks import secret_keys
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.retries import retry_after, wait_before_next
 from drf_webhooks.delivery.signing import sign
-from drf_webhooks.delivery.store import Leased, Result
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
 from drf_webhooks.models import Delivery
 

@@ -13,8 +13,9 @@ from typing import ParamSpec, TypeVar
 from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
+from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.store import Leased, Result, hand_back, lease, settle
 from drf_webhooks.delivery.transport import AiohttpTransport, Failure, Transport
 from drf_webhooks.delivery.wakeup import Listener
 

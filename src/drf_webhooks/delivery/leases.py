@@ -1,6 +1,5 @@
-"""Lease deliveries and settle them: a few statements for a batch, by the database's clock."""
+"""Lease deliveries: a few statements for a batch, by the database's clock."""
 
-import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Value, When
 
-from drf_webhooks.models import Attempt, Delivery, Endpoint
+from drf_webhooks.models import Delivery, Endpoint
 
-__all__ = ["Leased", "Result", "database_now", "hand_back", "lease", "settle"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Leased", "database_now", "hand_back", "lease"]
 
 _NOW = {
     "postgresql": "STATEMENT_TIMESTAMP()",
@@ -42,24 +39,6 @@ class Leased:
     secret: str
     event_owner: Any
     endpoint_owner: Any
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one attempt. ``wait`` is set if there is to be another one."""
-
-    leased: Leased
-    started_at: datetime
-    duration: timedelta
-    state: Delivery.State
-    wait: timedelta | None = None
-    reason: str = ""
-    disables: str = ""
-    status: int | None = None
-    error: str = ""
-    detail: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
 
 
 def database_now(using: str) -> datetime:
@@ -150,95 +129,6 @@ def _leased(row: Delivery, now: datetime) -> Leased:
         secret=row.endpoint.secret,
         event_owner=row.event.owner_id,
         endpoint_owner=row.endpoint.owner_id,
-    )
-
-
-def settle(results: Sequence[Result], *, using: str) -> int:
-    """Store what came of attempts; return how many were refused as too late.
-
-    A result is refused if the lease ended and another worker took the delivery: its fence is
-    a higher one. The attempt is logged all the same, since the receiver saw it.
-    """
-    if not results:
-        return 0
-    now = database_now(using)
-    with transaction.atomic(using=using):
-        kept = _settle_delivered([each for each in results if _is_plain(each)], using, now)
-        for each in results:
-            if not _is_plain(each):
-                kept += _settle_one(each, using, now)
-        Attempt.objects.using(using).bulk_create([_attempt(each) for each in results])
-    refused = len(results) - kept
-    if refused:
-        logger.warning("%d results came after their lease and were refused.", refused)
-    return refused
-
-
-def _is_plain(result: Result) -> bool:
-    return result.state == Delivery.State.DELIVERED and not result.disables
-
-
-def _settle_delivered(results: Sequence[Result], using: str, now: datetime) -> int:
-    """Settle the many in one statement."""
-    if not results:
-        return 0
-    held = Q()
-    by_fence: dict[int, list[int]] = {}
-    for each in results:
-        by_fence.setdefault(each.leased.fence, []).append(each.leased.delivery)
-    for fence, ids in by_fence.items():
-        held |= Q(pk__in=ids, fence=fence)
-    return (
-        Delivery.objects.using(using)
-        .filter(held, state=Delivery.State.WAITING)
-        .update(
-            state=Delivery.State.DELIVERED,
-            due_at=None,
-            settled_at=now,
-            attempt_count=F("attempt_count") + 1,
-        )
-    )
-
-
-def _settle_one(result: Result, using: str, now: datetime) -> int:
-    held = Delivery.objects.using(using).filter(
-        pk=result.leased.delivery, fence=result.leased.fence, state=Delivery.State.WAITING
-    )
-    is_over = result.wait is None
-    kept = held.update(
-        state=result.state,
-        due_at=None if result.wait is None else now + result.wait,
-        settled_at=now if is_over else None,
-        attempt_count=F("attempt_count") + 1,
-        reason=result.reason[:200],
-    )
-    if kept and result.disables:
-        disabled = Endpoint.objects.using(using).filter(
-            pk=result.leased.endpoint, state=Endpoint.State.ENABLED
-        )
-        if disabled.update(
-            state=Endpoint.State.DISABLED,
-            disabled_reason=result.disables[:200],
-            updated_at=now,
-        ):
-            logger.warning("Endpoint %s is disabled. %s", result.leased.endpoint, result.disables)
-    if kept and is_over and result.state == Delivery.State.DEAD:
-        logger.warning("Delivery %s is dead. %s", result.leased.delivery, result.reason)
-    return kept
-
-
-def _attempt(result: Result) -> Attempt:
-    return Attempt(
-        delivery_id=result.leased.delivery,
-        number=result.leased.attempt_count + 1,
-        started_at=result.started_at,
-        duration=result.duration,
-        url=result.leased.url,
-        status=result.status,
-        error=result.error,
-        detail=result.detail or result.reason[:500],
-        response_headers=[list(pair) for pair in result.headers],
-        response_body=result.body,
     )
 
 
