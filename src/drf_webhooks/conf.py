@@ -56,9 +56,8 @@ class Config:
     SESSION_HOLD: timedelta = timedelta(minutes=15)
 
     #: How long after an event its object is looked at once more, for what another transaction
-    #: did at the same time. Longer than transactions last; a minute is a good value. What was
-    #: changed meanwhile in a ``disable_webhooks()`` block is said too. ``None`` does not look.
-    RECHECK_AFTER: timedelta | None = None
+    #: did at the same time. Longer than transactions last. ``None`` does not look.
+    RECHECK_AFTER: timedelta | None = timedelta(minutes=1)
 
     #: Scheme and host of absolute URLs in payloads, ``"https://api.example.com"``.
     #: ``None`` gives relative ones, as DRF does for ``request=None``.

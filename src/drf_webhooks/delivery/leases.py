@@ -3,21 +3,16 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Case, F, Value, When
 
+from drf_webhooks.clock import NOW, moment
 from drf_webhooks.models import Delivery, Endpoint
 
 __all__ = ["Leased", "database_now", "hand_back", "lease"]
-
-_NOW = {
-    "postgresql": "STATEMENT_TIMESTAMP()",
-    "mysql": "UTC_TIMESTAMP(6)",
-    "sqlite": "STRFTIME('%Y-%m-%d %H:%M:%f', 'NOW')",
-}
 
 #: How many times more due rows than wanted are looked at, to take from many endpoints.
 _WIDTH = 20
@@ -45,10 +40,9 @@ def database_now(using: str) -> datetime:
     """Return what the database's clock says."""
     connection = connections[using]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_NOW[connection.vendor]}")
+        cursor.execute(f"SELECT {NOW[connection.vendor]}".replace("%%", "%"))
         (value,) = cursor.fetchone()
-    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment(value)
 
 
 def lease(
