@@ -284,6 +284,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
+            leased_at=None,
             settled_at=None,
             reason="",
             fence=models.F("fence") + 1,
@@ -293,9 +294,10 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 class Delivery(models.Model):
     """The duty to bring one event to one endpoint.
 
-    ``due_at`` is when the next attempt may start; a lease moves it to the lease's end and
-    raises ``fence``, so that a worker that was away too long cannot store its late result.
-    A settled delivery has no ``due_at``.
+    ``due_at`` is when the next attempt may start; a lease moves it to the lease's end, notes
+    its start in ``leased_at`` and raises ``fence``, so that a worker that was away too long
+    cannot store its late result. A settled delivery has no ``due_at``. One that is due and
+    still has a ``leased_at`` was held by a worker that is lost.
     """
 
     class State(models.TextChoices):
@@ -314,6 +316,7 @@ class Delivery(models.Model):
         _("state"), max_length=16, choices=State.choices, default=State.WAITING
     )
     due_at = models.DateTimeField(_("due at"), null=True)
+    leased_at = models.DateTimeField(_("leased at"), null=True)
     fence = models.PositiveIntegerField(_("fence"), default=0)
     attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
     reason = models.CharField(

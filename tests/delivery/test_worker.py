@@ -41,9 +41,15 @@ def make_deliveries(count: int, url: str = "https://a.example/") -> Endpoint:
 
 
 def claim(
-    limit: int = 10, *, each: int = 10, in_air: Mapping[uuid.UUID, int] | None = None
+    limit: int = 10,
+    *,
+    each: int = 10,
+    in_air: Mapping[uuid.UUID, int] | None = None,
+    attempts: int = 10,
 ) -> list[Leased]:
-    return lease(limit, using="default", length=MINUTE, each=each, in_air=in_air or {})
+    return lease(
+        limit, using="default", length=MINUTE, each=each, in_air=in_air or {}, attempts=attempts
+    )
 
 
 def result(leased: Leased, state: Delivery.State = Delivery.State.DELIVERED, **more: Any) -> Result:
@@ -70,7 +76,45 @@ def test_a_lease_that_ended_is_due_again_with_a_higher_fence() -> None:
     assert Delivery.objects.get().state == "waiting"
     assert settle([result(second)], using="default") == 0
     assert Delivery.objects.get().state == "delivered"
-    assert Attempt.objects.count() == 3
+    assert Attempt.objects.count() == 4
+
+
+def test_the_attempt_of_a_worker_that_is_lost_is_in_the_log() -> None:
+    endpoint = make_deliveries(1)
+    claim()
+    started_at = Delivery.objects.get().leased_at
+    Delivery.objects.update(due_at=timezone.now() - MINUTE)
+    (second,) = claim()
+    settle([result(second, status=200)], using="default")
+
+    assert second.attempt_count == 1
+    lost, told = Attempt.objects.order_by("number")
+    assert (lost.number, lost.error, lost.started_at) == (1, "worker_lost", started_at)
+    assert lost.url == endpoint.url
+    assert (told.number, told.status) == (2, 200)
+    delivery = Delivery.objects.get()
+    assert (delivery.attempt_count, delivery.leased_at) == (2, None)
+
+
+def test_what_costs_every_worker_its_life_is_dead_in_the_end() -> None:
+    make_deliveries(2)
+    for _ in range(3):
+        assert len(claim(attempts=3)) == 2
+        Delivery.objects.update(due_at=timezone.now() - MINUTE)
+
+    assert claim(attempts=3) == []
+    for delivery in Delivery.objects.all():
+        assert (delivery.state, delivery.due_at, delivery.leased_at) == ("dead", None, None)
+        assert delivery.reason.startswith("Given up after 3 attempts; the worker was lost")
+        assert delivery.attempt_count == 3
+
+
+def test_what_was_handed_back_was_no_attempt() -> None:
+    make_deliveries(1)
+    hand_back(claim(), using="default")
+
+    assert [each.attempt_count for each in claim()] == [0]
+    assert not Attempt.objects.exists()
 
 
 def test_nothing_to_settle_costs_nothing() -> None:

@@ -1,5 +1,6 @@
 """Lease deliveries: a few statements for a batch, by the database's clock."""
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from django.db import connections, transaction
 from django.db.models import Case, F, Value, When
 
 from drf_webhooks.clock import NOW, moment
-from drf_webhooks.models import Delivery, Endpoint
+from drf_webhooks.models import Attempt, Delivery, Endpoint
 
 __all__ = ["Leased", "database_now", "hand_back", "lease"]
+
+logger = logging.getLogger(__name__)
 
 #: How many times more due rows than wanted are looked at, to take from many endpoints.
 _WIDTH = 20
@@ -52,6 +55,7 @@ def lease(
     length: timedelta,
     each: int,
     in_air: Mapping[uuid.UUID, int],
+    attempts: int,
 ) -> list[Leased]:
     """Take deliveries that are due, so that no other worker sends them.
 
@@ -61,6 +65,10 @@ def lease(
         length: How long they are held. Then they are due again.
         each: How many of one endpoint at most, with those that are in the air.
         in_air: How many this worker has in the air, by endpoint.
+        attempts: How many each may have. One that has cost so many workers their life is dead.
+
+    A delivery whose lease has ended was held by a worker that is lost: that is an attempt of
+    which nobody knows what came, and the log says so.
 
     """
     now = database_now(using)
@@ -71,11 +79,14 @@ def lease(
     connection = connections[using]
     with transaction.atomic(using=using):
         if connection.features.has_select_for_update_skip_locked:
-            ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+            rows = rows.select_for_update(skip_locked=True)
+        held = dict(rows.values_list("pk", "leased_at"))
+        lost = [pk for pk, leased_at in held.items() if leased_at is not None]
+        ids = list(held.keys() - _end_lost(lost, using=using, now=now, attempts=attempts))
         taken = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
         # The mark of this claim: nobody else gives a row the same fence and the same end.
         until = now + length + timedelta(microseconds=uuid.uuid4().int % 1_000_000)
-        taken.update(due_at=until, fence=F("fence") + 1)
+        taken.update(due_at=until, leased_at=now, fence=F("fence") + 1)
         found = (
             Delivery.objects.using(using)
             .filter(pk__in=ids, due_at=until)
@@ -109,6 +120,37 @@ def _free(
     return chosen
 
 
+def _end_lost(lost: Sequence[int], *, using: str, now: datetime, attempts: int) -> set[int]:
+    """Log the attempts of workers that are lost; return those deliveries that are dead of it."""
+    if not lost:
+        return set()
+    rows = Delivery.objects.using(using).filter(pk__in=lost)
+    logged = [
+        Attempt(
+            delivery_id=each.pk,
+            number=each.attempt_count + 1,
+            started_at=each.leased_at or now,
+            duration=timedelta(0),
+            url=each.endpoint.url,
+            error="worker_lost",
+            detail="The worker said nothing until its lease ended. It may have been sent.",
+        )
+        for each in rows.select_related("endpoint")
+    ]
+    Attempt.objects.using(using).bulk_create(logged)
+    rows.update(attempt_count=F("attempt_count") + 1, leased_at=None)
+    logger.warning("%d deliveries were held by a worker that is lost.", len(logged))
+    dead = {each.delivery_id for each in logged if each.number >= attempts}
+    if dead:
+        why = f"Given up after {attempts} attempts; the worker was lost in the last one."
+        rows.filter(pk__in=dead).update(
+            state=Delivery.State.DEAD, due_at=None, settled_at=now, reason=why
+        )
+        for pk in sorted(dead):
+            logger.warning("Delivery %s is dead. %s", pk, why)
+    return dead
+
+
 def _leased(row: Delivery, now: datetime) -> Leased:
     return Leased(
         delivery=row.pk,
@@ -133,4 +175,4 @@ def hand_back(leased: Sequence[Leased], *, using: str) -> None:
         fences = [When(pk=each.delivery, then=Value(each.fence)) for each in leased]
         Delivery.objects.using(using).filter(
             pk__in=[each.delivery for each in leased], fence=Case(*fences)
-        ).update(due_at=now)
+        ).update(due_at=now, leased_at=None)

@@ -75,6 +75,7 @@ def _settle_delivered(results: Sequence[Result], using: str, now: datetime) -> i
         .update(
             state=Delivery.State.DELIVERED,
             due_at=None,
+            leased_at=None,
             settled_at=now,
             attempt_count=F("attempt_count") + 1,
         )
@@ -89,6 +90,7 @@ def _settle_one(result: Result, using: str, now: datetime) -> int:
     kept = held.update(
         state=result.state,
         due_at=None if result.wait is None else now + result.wait,
+        leased_at=None,
         settled_at=now if is_over else None,
         attempt_count=F("attempt_count") + 1,
         reason=result.reason[:200],
