@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Model
 from django.utils import timezone
 
@@ -204,7 +204,10 @@ def _guarded(using: str, otherwise: Callable[[Exception], None]) -> Iterator[Non
             yield
     except PayloadError:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is, the project wants to go on
+    except Exception as error:
+        if connections[using].needs_rollback:
+            # The database has undone the whole transaction, as SQLite does without room.
+            raise
         otherwise(error)
 
 

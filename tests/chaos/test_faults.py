@@ -144,7 +144,7 @@ def test_b21_b26_connections_that_drop_while_requests_are_in_the_air() -> None:
         chaos.receiver.wait_for(1)
         drop_connections()
         chaos.receiver.respond()
-        wait_until(chaos._is_at_rest, "the worker that was cut off")
+        wait_until(chaos.is_at_rest, "the worker that was cut off")
         is_over = worker.is_over()
         worker.signal(15)
         worker.wait()
@@ -161,7 +161,7 @@ def test_b22_many_workers_send_each_delivery_once(deposit: Deposit) -> None:
     with Chaos.world() as chaos:
         Deposit.objects.bulk_create([Deposit(tenant=deposit.tenant, amount=1) for _ in range(300)])
         workers = [chaos.worker() for _ in range(4)]
-        wait_until(chaos._is_at_rest, "all deliveries")
+        wait_until(chaos.is_at_rest, "all deliveries")
         for each in workers:
             each.signal(15)
             each.wait()

@@ -17,7 +17,7 @@ from django.conf import settings
 
 def main() -> None:
     """Serve until the input ends."""
-    settings.DATABASES["default"]["NAME"] = os.environ["TEST_DB_NAME"]
+    settings.DATABASES["default"].update(json.loads(os.environ["CHAOS_DATABASE"]))
     settings.DRF_WEBHOOKS.update(json.loads(os.environ["CHAOS_SETTINGS"], object_hook=_spans))
     django.setup()
     for line in sys.stdin:
@@ -58,6 +58,8 @@ def _run(command: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    if "log" in command:
+        os.dup2(os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     instants.count(command.get("fatal"), is_after=bool(command.get("is_after")))
     if command["what"] == "writer":
         writer.Writer(command["seed"]).work(command["units"])
