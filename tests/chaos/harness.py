@@ -42,18 +42,15 @@ _PATIENCE = 120
 #: What a process must know of where the database is.
 _PLACE = ("NAME", "HOST", "PORT", "USER", "PASSWORD", "OPTIONS", "DISABLE_SERVER_SIDE_CURSORS")
 
-#: Debian's package faketime: shifts what a process is told of the time, in any language.
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
-
-def wait_until(condition: Callable[[], Any], what: str) -> None:
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = _PATIENCE) -> None:
     """Wait for what processes do.
 
     Raises:
         TimeoutError: it did not come.
 
     """
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
             raise TimeoutError(what)
@@ -107,15 +104,12 @@ class _Zygote:
     """A process that is ready to become a writer or a worker, whose clock may be off."""
 
     def __init__(self, environment: dict[str, str], clock: timedelta) -> None:
-        shifted = {
-            "LD_PRELOAD": _FAKETIME,
-            "FAKETIME": f"{clock.total_seconds():+.0f}",
-            # What measures how long something takes goes on as it does.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        shifted = {"CHAOS_CLOCK_SECONDS": f"{clock.total_seconds():.0f}"}
+        if clock:
+            shifted["LD_PRELOAD"] = environment["CHAOS_CLOCK"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.zygote"],
-            env={**environment, **(shifted if clock else {})},
+            env={**environment, **shifted},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if "CHAOS_LOG" not in os.environ else None,
@@ -158,11 +152,17 @@ class Chaos:
     @classmethod
     @contextmanager
     def world(
-        cls, *, database: dict[str, Any] | None = None, is_private: bool = False, **changed: Any
+        cls,
+        *,
+        clock: Path | None = None,
+        database: dict[str, Any] | None = None,
+        is_private: bool = False,
+        **changed: Any,
     ) -> Iterator["Chaos"]:
         """Give a world whose processes end with the block.
 
         Args:
+            clock: The compiled ``clock.c``, if the clocks of some are off.
             database: What the processes have otherwise of the settings of the database.
             is_private: Whether the database's server ends with the test, by itself.
             changed: Settings of the library that are otherwise, with ``{"seconds": …}``.
@@ -175,6 +175,7 @@ class Chaos:
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "PYTHONPATH": "src:.",
             "CHAOS_DATABASE": json.dumps({**place, **(database or {})}, default=str),
+            "CHAOS_CLOCK": str(clock),
             "CHAOS_SETTINGS": json.dumps({**_SETTINGS, **changed}),
         }
         recheck = {"RECHECK_AFTER": timedelta(seconds=2)}
@@ -229,6 +230,11 @@ class Chaos:
             or Event.objects.filter(recheck_at__isnull=False).exists()
             or Delivery.objects.filter(endpoint=self.endpoint, state="waiting").exists()
         )
+
+    def clock(self, clock: timedelta) -> timedelta:
+        """Return how far the clock of processes is ahead that were to be started with one."""
+        told = self._zygote(clock).ask({"do": "tell"})
+        return timedelta(seconds=round(told - time.time()))
 
     def misbehave(self, chance: random.Random) -> None:
         """Let the receiver fail at some of the next requests."""

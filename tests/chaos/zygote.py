@@ -1,13 +1,14 @@
 """Forks writers and workers on demand, so that a process to be killed costs no start-up.
 
 Reads one command a line, in JSON, and answers each with one line: ``start`` with the new
-process's number, ``wait`` with how it ended.
+process's number, ``wait`` with how it ended, ``tell`` with what the clock says.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -22,9 +23,14 @@ def main() -> None:
     django.setup()
     for line in sys.stdin:
         command = json.loads(line)
-        answer = _start(command) if command["do"] == "start" else _wait(command["pid"])
-        sys.stdout.write(f"{answer}\n")
+        sys.stdout.write(f"{_answer(command)}\n")
         sys.stdout.flush()
+
+
+def _answer(command: dict[str, Any]) -> int:
+    if command["do"] == "tell":
+        return int(time.time())
+    return _start(command) if command["do"] == "start" else _wait(command["pid"])
 
 
 def _spans(found: dict[str, Any]) -> Any:
