@@ -49,3 +49,14 @@ def test_each_command_is_in_the_reference() -> None:
 
     assert ours == {name for name in ours if f"`{name}" in page}
     assert ours
+
+
+def test_each_test_that_a_page_names_is_there() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+
+    named = set(re.findall(r"`([\w/]+\.py)::(\w+)`", pages))
+
+    assert len(named) > 30
+    for file, name in named:
+        source = (ROOT / "tests" / file).read_text()
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{file}::{name}"
