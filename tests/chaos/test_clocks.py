@@ -64,9 +64,9 @@ def test_b25_workers_with_clocks_apart_send_nothing_early_and_nothing_twice(
         requests = chaos.receiver.requests
 
     moments: dict[str, list[datetime]] = defaultdict(list)
-    for each in requests:
-        moments[each.headers["webhook-id"]].append(each.received_at)
-    waits = [later - first for each in moments.values() for first, later in pairwise(each)]
+    for request in requests:
+        moments[request.headers["webhook-id"]].append(request.received_at)
+    waits = [later - first for sent in moments.values() for first, later in pairwise(sent)]
     assert [round(offset / OFF, 1) for offset in offsets] == [1, -1]
     assert (len(moments), len(waits)) == (40, 30)
     assert min(waits) >= WAIT
