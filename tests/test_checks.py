@@ -9,6 +9,7 @@ from django.db import models
 from django.test import override_settings
 from rest_framework import serializers
 
+from drf_webhooks.delivery import trust
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from tests.app.models import Deposit, Landlord, RentalUnit, Tenant
@@ -151,3 +152,19 @@ def test_dependencies_that_are_declared_quiet_the_warning() -> None:
     declare(WithMethod, depends_on=["address"])
 
     assert found() == []
+
+
+@override_settings(DRF_WEBHOOKS={"CA_BUNDLE": "/there/is/no/such.pem"})
+def test_a_bundle_that_cannot_be_read_is_named() -> None:
+    (message,) = found()
+
+    assert message.id == "drf_webhooks.E201"
+    assert "'/there/is/no/such.pem', which is of no use: No such file" in message.msg
+
+
+def test_a_system_without_authorities_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_places", lambda: (None, None))
+    trust._system.cache_clear()
+    assert [each.id for each in found()] == ["drf_webhooks.W201"]
+
+    trust._system.cache_clear()

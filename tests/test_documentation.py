@@ -8,6 +8,7 @@ import pytest
 from django.core.management import get_commands
 
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.failures import ERRORS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,6 +31,17 @@ def test_each_setting_is_in_the_reference() -> None:
     listed = re.findall(r"^\| `([A-Z_]+)`", page, re.MULTILINE)
 
     assert listed == [each.name for each in dataclasses.fields(Config)]
+
+
+def test_each_error_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text()
+
+    listed = re.findall(r"^\| `([a-z_]+)` \| (.*?) \| (endpoint|ours) \|", page, re.MULTILINE)
+
+    assert listed == [
+        (name, kind.meaning, "ours" if kind.is_ours else "endpoint")
+        for name, kind in ERRORS.items()
+    ]
 
 
 def test_each_check_is_in_the_reference() -> None:

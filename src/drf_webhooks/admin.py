@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from drf_webhooks.delivery.failures import ERRORS
 from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Event
 
 __all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin"]
@@ -160,18 +161,27 @@ class AttemptAdmin(ReadOnlyAdmin):
         "number",
         "started_at",
         "duration",
+        "looked_up_in",
+        "connected_in",
+        "answered_in",
         "url",
         "status",
         "error",
+        "meaning",
         "detail",
         "headers",
         "body",
+        "response_end",
     )
-    readonly_fields = ("headers", "body")
+    readonly_fields = ("meaning", "headers", "body")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         attempts: QuerySet[Attempt] = super().get_queryset(request)
         return attempts.select_related("delivery")
+
+    @admin.display(description=_("which means"))
+    def meaning(self, attempt: Attempt) -> str:
+        return ERRORS[attempt.error].meaning if attempt.error in ERRORS else "-"
 
     @admin.display(description=_("response headers"))
     def headers(self, attempt: Attempt) -> str:

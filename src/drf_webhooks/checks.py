@@ -8,8 +8,10 @@ from django.conf import settings
 from django.core import checks
 from django.db.models import Model
 
-from drf_webhooks.conf import given, mistakes
+from drf_webhooks.conf import config, given, mistakes
+from drf_webhooks.delivery.trust import has_authorities, tls_context
 from drf_webhooks.event_types import is_event_type
+from drf_webhooks.exceptions import ConfigurationError
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import Trace, index
 from drf_webhooks.tracing.paths import Resource
@@ -23,6 +25,7 @@ def register() -> None:
     """Have Django run the checks."""
     checks.register(check_settings, "drf_webhooks")
     checks.register(check_resources, "drf_webhooks")
+    checks.register(check_trust, "drf_webhooks")
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -40,6 +43,27 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
             )
         )
     return found
+
+
+def check_trust(**_: Any) -> list[checks.CheckMessage]:
+    """Certificates that nobody could be trusted by."""
+    if mistakes(given()):
+        return []
+    try:
+        tls_context(config().CA_BUNDLE)
+    except ConfigurationError as error:
+        hint = "Name a file of certificates in PEM form that this process may read."
+        return [checks.Error(str(error), hint=hint, id="drf_webhooks.E201")]
+    if config().CA_BUNDLE is None and not has_authorities():
+        return [
+            checks.Warning(
+                "This system has no CA certificates where its OpenSSL looks for them. No https "
+                "endpoint will be trusted.",
+                hint="Install them (ca-certificates), or set DRF_WEBHOOKS['CA_BUNDLE'].",
+                id="drf_webhooks.W201",
+            )
+        ]
+    return []
 
 
 def check_resources(**_: Any) -> list[checks.CheckMessage]:

@@ -7,6 +7,7 @@ import typing
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -72,6 +73,15 @@ class Config:
     #: The part of it that connecting may take.
     CONNECT_TIMEOUT: timedelta = timedelta(seconds=5)
 
+    #: A file of CA certificates in PEM form, to trust instead of those of the system. What
+    #: ``SSL_CERT_FILE`` or ``REQUESTS_CA_BUNDLE`` say in the environment does not count.
+    CA_BUNDLE: str | None = None
+
+    #: A proxy for all requests, ``"http://user:password@proxy.internal:3128"``, or ``https``.
+    #: It looks names up, and so it, not the library, keeps requests from reaching the own
+    #: network. What ``HTTPS_PROXY`` says in the environment does not count.
+    PROXY: str | None = dataclasses.field(default=None, repr=False)
+
     #: Waits between attempts; their number plus one is the number of attempts.
     RETRY_SCHEDULE: tuple[timedelta, ...] = (
         timedelta(seconds=5),
@@ -103,7 +113,7 @@ class Config:
     #: How often a worker looks for due deliveries when nothing wakes it.
     POLL_INTERVAL: timedelta = timedelta(seconds=1)
 
-    #: Longest response body that is read and kept in the attempt log, in bytes.
+    #: Longest response body that is kept in the attempt log, in bytes. Not much more is read.
     RESPONSE_LOG_BYTES: int = 4096
 
     #: Networks that a receiver may have besides the public internet, as ``"10.0.0.0/8"``.
@@ -172,12 +182,25 @@ def _contradictions(read: Config) -> list[str]:
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")
+    if read.PROXY is not None and not _is_proxy(read.PROXY):
+        # Without the value, which has a password in it.
+        found.append(f"{NAME}['PROXY'] must be like 'http://user:password@proxy.internal:3128'.")
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)!r}. It must be at least 1."
         for key in ("CONCURRENCY", "ENDPOINT_CONCURRENCY")
         if getattr(read, key) < 1
     ]
     return found
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    is_bare = parts.path in {"", "/"} and not parts.query and not parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and has_port and is_bare
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -346,7 +346,18 @@ class Delivery(models.Model):
 
 
 class Attempt(models.Model):
-    """One HTTP request for a delivery, and what came back."""
+    """One HTTP request for a delivery, and what came back.
+
+    The three parts of ``duration`` are ``None`` as far as there were none: nothing is looked up
+    or connected for a request on a connection that was open already.
+    """
+
+    class End(models.TextChoices):
+        """How the body of the answer ended."""
+
+        WHOLE = "whole", _("whole")
+        CUT = "cut", _("cut: there was more than is kept")
+        BROKEN = "broken", _("broken off by the receiver, or by the time that it took")
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(
@@ -355,6 +366,11 @@ class Attempt(models.Model):
     number = models.PositiveIntegerField(_("number"), help_text=_("Counts from 1."))
     started_at = models.DateTimeField(_("started at"))
     duration = models.DurationField(_("duration"))
+    looked_up_in = models.DurationField(_("looked up in"), null=True)
+    connected_in = models.DurationField(_("connected in"), null=True, help_text=_("With TLS."))
+    answered_in = models.DurationField(
+        _("answered in"), null=True, help_text=_("From sending to the first byte.")
+    )
     url = models.CharField(_("URL"), max_length=2048)
     status = models.PositiveSmallIntegerField(
         _("status"), null=True, help_text=_("None when no answer came.")
@@ -363,6 +379,16 @@ class Attempt(models.Model):
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
     response_headers = models.JSONField(_("response headers"), default=list)
     response_body = models.BinaryField(_("response body"), default=b"")
+    response_end = models.CharField(
+        _("response body is"),
+        max_length=8,
+        choices=End.choices,
+        blank=True,
+        default="",
+        # Workers of the version before go on inserting while the new ones start.
+        db_default="",
+        help_text=_("Empty when no answer came."),
+    )
 
     class Meta:
         verbose_name = _("attempt")

@@ -1,14 +1,12 @@
 """The worker and its store: leases, fences, failures of the database, defects of ours."""
 
 import asyncio
-import ssl
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 from django.db import DatabaseError, connection
 from django.utils import timezone
@@ -17,7 +15,7 @@ from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.leases import Leased, hand_back, lease
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.transport import AiohttpTransport, Answer, Failure, _failure
+from drf_webhooks.delivery.transport import Answer, Failure
 from drf_webhooks.delivery.wakeup import Listener
 from drf_webhooks.delivery.worker import Worker, _attempted
 from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
@@ -256,7 +254,9 @@ def test_a_worker_with_less_room_than_work() -> None:
 class Broken:
     """A transport with a defect."""
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | Failure:
+    async def send(
+        self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | Failure:
         raise ZeroDivisionError
 
 
@@ -277,8 +277,8 @@ def test_the_time_of_an_attempt_is_signed() -> None:
     sent: dict[str, str] = {}
 
     class Noting:
-        async def post(
-            self, url: str, *, headers: Mapping[str, str], body: bytes
+        async def send(
+            self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
         ) -> Answer | Failure:
             sent.update(headers)
             return Answer(200, (), b"")
@@ -288,38 +288,6 @@ def test_the_time_of_an_attempt_is_signed() -> None:
 
     assert sent["webhook-timestamp"] == str(int(noon.timestamp()))
     assert sent["webhook-signature"].startswith("v1,")
-
-
-def test_a_transport_is_used_in_a_with_block() -> None:
-    async def post() -> None:
-        transport = AiohttpTransport(Config())
-        with pytest.raises(RuntimeError, match="async with"):
-            await transport.post("https://a.example/", headers={}, body=b"")
-        await transport.__aexit__(None, None, None)
-
-    asyncio.run(post())
-
-
-def chained(outer: BaseException, inner: BaseException) -> BaseException:
-    outer.__cause__ = inner
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("error", "name"),
-    [
-        (aiohttp.ConnectionTimeoutError(), "timeout_connect"),
-        (TimeoutError(), "timeout_total"),
-        (chained(OSError(), ssl.SSLCertVerificationError("has expired")), "tls_expired"),
-        (chained(OSError(), ssl.SSLCertVerificationError("self signed")), "tls_certificate"),
-        (chained(OSError(), ssl.SSLError("wrong version")), "tls_error"),
-        (aiohttp.InvalidURL("x"), "invalid_url"),
-        (aiohttp.ClientPayloadError(), "invalid_response"),
-        (aiohttp.ClientError(), "connection_error"),
-    ],
-)
-def test_errors_have_short_names(error: BaseException, name: str) -> None:
-    assert _failure(error).error == name
 
 
 @pytest.mark.parametrize("wish", ["abort-message", "disable"])

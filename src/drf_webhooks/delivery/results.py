@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F, Q
 
+from drf_webhooks.delivery.failures import NO_TIMING, Timing
 from drf_webhooks.delivery.leases import Leased, database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 
@@ -32,6 +33,8 @@ class Result:
     detail: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    end: str = ""
+    timing: Timing = NO_TIMING
 
 
 def settle(results: Sequence[Result], *, using: str) -> int:
@@ -122,4 +125,8 @@ def _attempt(result: Result) -> Attempt:
         detail=result.detail or result.reason[:500],
         response_headers=[list(pair) for pair in result.headers],
         response_body=result.body,
+        response_end=result.end,
+        looked_up_in=result.timing.look_up,
+        connected_in=result.timing.connect,
+        answered_in=result.timing.answer,
     )

@@ -56,7 +56,7 @@ async def attempt(
             body=leased.body,
         ),
     }
-    outcome = await transport.post(leased.url, headers=headers, body=leased.body)
+    outcome = await transport.send(leased.url, method="POST", headers=headers, body=leased.body)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
         outcome,
@@ -76,9 +76,11 @@ async def attempt(
         disables=verdict.disables,
         status=outcome.status if isinstance(outcome, Answer) else None,
         error=outcome.error if isinstance(outcome, Failure) else "",
-        detail=outcome.detail if isinstance(outcome, Failure) else "",
+        detail=outcome.detail,
         headers=outcome.headers if isinstance(outcome, Answer) else (),
         body=outcome.body if isinstance(outcome, Answer) else b"",
+        end=outcome.end if isinstance(outcome, Answer) else "",
+        timing=outcome.timing,
     )
 
 
