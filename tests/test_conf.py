@@ -44,6 +44,17 @@ from drf_webhooks.exceptions import ConfigurationError
                 "http://a/path",
             )
         ),
+        (
+            {"FORMATS": {"own": 1}},
+            "DRF_WEBHOOKS['FORMATS'] is {'own': 1}. It must be a dict of str to str.",
+        ),
+        (
+            {"CLOUDEVENTS_SOURCE": "a b"},
+            (
+                "DRF_WEBHOOKS['CLOUDEVENTS_SOURCE'] is 'a b'. It must be a URI reference, like "
+                "'https://api.example.com' or '/shop'."
+            ),
+        ),
         ({"CONCURRENCY": 0}, "DRF_WEBHOOKS['CONCURRENCY'] is 0. It must be at least 1."),
         ({"RETRY_JITTER": 2}, "DRF_WEBHOOKS['RETRY_JITTER'] is 2. It must be 0 to 1."),
         (

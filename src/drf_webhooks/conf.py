@@ -14,9 +14,15 @@ from django.core.signals import setting_changed
 
 from drf_webhooks.exceptions import ConfigurationError
 
-__all__ = ["Config", "config", "given", "mistakes"]
+__all__ = ["FORMATS", "Config", "config", "given", "mistakes"]
 
 NAME = "DRF_WEBHOOKS"
+#: The formats that are always there, and where they are.
+FORMATS = {
+    "json": "drf_webhooks.delivery.formats.Json",
+    "xml": "drf_webhooks.delivery.formats.Xml",
+    "cloudevents": "drf_webhooks.delivery.formats.CloudEvents",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +69,13 @@ class Config:
     #: Scheme and host of absolute URLs in payloads, ``"https://api.example.com"``.
     #: ``None`` gives relative ones, as DRF does for ``request=None``.
     BASE_URL: str | None = None
+
+    #: The ``source`` of CloudEvents, a URI reference; ``None`` means ``BASE_URL``.
+    CLOUDEVENTS_SOURCE: str | None = None
+
+    #: Formats besides ``json``, ``xml`` and ``cloudevents``: by name, the dotted path of a
+    #: subclass of ``drf_webhooks.delivery.formats.Format``.
+    FORMATS: dict[str, str] = dataclasses.field(default_factory=dict)
 
     #: Payloads above this many bytes are written to the log as a warning.
     PAYLOAD_WARN_BYTES: int = 20_000
@@ -182,6 +195,11 @@ def _contradictions(read: Config) -> list[str]:
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")
+    if read.CLOUDEVENTS_SOURCE is not None and not _is_reference(read.CLOUDEVENTS_SOURCE):
+        found.append(
+            f"{NAME}['CLOUDEVENTS_SOURCE'] is {read.CLOUDEVENTS_SOURCE!r}. It must be a URI "
+            "reference, like 'https://api.example.com' or '/shop'."
+        )
     if read.PROXY is not None and not _is_proxy(read.PROXY):
         # Without the value, which has a password in it.
         found.append(f"{NAME}['PROXY'] must be like 'http://user:password@proxy.internal:3128'.")
@@ -191,6 +209,10 @@ def _contradictions(read: Config) -> list[str]:
         if getattr(read, key) < 1
     ]
     return found
+
+
+def _is_reference(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _is_proxy(text: str) -> bool:
@@ -209,6 +231,10 @@ def _fits(value: object, hint: Any) -> bool:
         return value in args
     if origin is types.UnionType:
         return any(_fits(value, arg) for arg in args)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(part, arg) for pair in value.items() for part, arg in zip(pair, args, strict=True)
+        )
     if origin is tuple:
         return isinstance(value, list | tuple) and all(_fits(part, args[0]) for part in value)
     if hint is float:
@@ -222,6 +248,8 @@ def _name(hint: Any) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal or origin is types.UnionType:
         return " or ".join(repr(arg) if origin is Literal else _name(arg) for arg in args)
+    if origin is dict:
+        return f"a dict of {_name(args[0])} to {_name(args[1])}"
     if origin is tuple:
         return f"a list of {_name(args[0])}"
     return "None" if hint is type(None) else str(hint.__name__)

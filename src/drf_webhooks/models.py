@@ -1,27 +1,30 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
-import ipaddress
 import json
-import re
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from drf_webhooks import secret_keys
+from drf_webhooks import custom_headers, secret_keys
 from drf_webhooks.conf import given
-from drf_webhooks.fields import EventTypesField, ExactCharField
+from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
 from drf_webhooks.ids import uuid7
+from drf_webhooks.validators import validate_format, validate_url
 
-__all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
-
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_LONGEST_NAME = 253
+__all__ = [
+    "Attempt",
+    "BaseObject",
+    "Delivery",
+    "Endpoint",
+    "Event",
+    "LearntPath",
+    "owner_model",
+    "validate_url",
+]
 
 
 def owner_model() -> str:
@@ -32,60 +35,17 @@ def owner_model() -> str:
     return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
-def validate_url(url: str) -> None:
-    """Refuse what no request can be sent to.
-
-    Raises:
-        ValidationError: it is no absolute http or https URL, or it carries a user name.
-
-    """
-    wrong = _wrong_with_url(url)
-    if wrong:
-        msg = f"{url!r} {wrong}. Write an address like 'https://example.com/webhooks'."
-        raise ValidationError(msg)
-
-
-def _wrong_with_url(url: str) -> str | None:
-    if any(ord(character) <= ord(" ") or character == "\\" for character in url):
-        return "has a space, a control character or a backslash in it"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return f"is no URL ({error})"
-    if parts.scheme not in {"http", "https"}:
-        return "does not start with http:// or https://"
-    if not parts.hostname:
-        return "names no host"
-    if "@" in parts.netloc:
-        return "has a user name or password in it; send credentials in a custom header"
-    if port == 0:
-        return "has port 0"
-    return None if _is_host(parts.hostname) else "has a host that is no name and no address"
-
-
-def _is_host(host: str) -> bool:
-    """Tell whether a host is an IP address or a name (RFC 1123, section 2.1), IDNA applied."""
-    if ":" in host:
-        # In brackets: an IPv6 address, without a zone, which means something here only.
-        try:
-            return not ipaddress.IPv6Address(host).scope_id
-        except ValueError:
-            return False
-    try:
-        name = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        return False
-    labels = name.removesuffix(".").split(".")
-    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(each) for each in labels)
-
-
 class Endpoint(models.Model):
     """A subscriber's URL, its secret, and what it wants to hear."""
 
     class State(models.TextChoices):
         ENABLED = "enabled", _("enabled")
         DISABLED = "disabled", _("disabled")
+
+    class Method(models.TextChoices):
+        POST = "POST", "POST"
+        PUT = "PUT", "PUT"
+        PATCH = "PATCH", "PATCH"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -110,6 +70,26 @@ class Endpoint(models.Model):
         default=secret_keys.generate,
         validators=[secret_keys.validate],
     )
+    # The defaults in the database are for processes of the version before, which go on making
+    # endpoints while the new ones start.
+    method = models.CharField(
+        _("method"), max_length=8, choices=Method.choices, default=Method.POST, db_default="POST"
+    )
+    format = models.CharField(
+        _("format"),
+        max_length=40,
+        default="json",
+        db_default="json",
+        validators=[validate_format],
+        help_text=_("json, xml, cloudevents, or one of the project's own."),
+    )
+    headers = HeadersField(
+        _("custom headers"),
+        default=dict,
+        db_default="",
+        blank=True,
+        help_text=_("Like X-Api-Key: value, one a line. Values are not shown again."),
+    )
     state = models.CharField(
         _("state"), max_length=16, choices=State.choices, default=State.ENABLED
     )
@@ -124,7 +104,11 @@ class Endpoint(models.Model):
             models.CheckConstraint(
                 condition=models.Q(state__in=["enabled", "disabled"]),
                 name="drf_webhooks_endpoint_state",
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(method__in=["POST", "PUT", "PATCH"]),
+                name="drf_webhooks_endpoint_method",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -134,6 +118,8 @@ class Endpoint(models.Model):
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
         secret_keys.validate(self.secret)
+        validate_format(self.format)
+        custom_headers.validate(self.headers)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
 

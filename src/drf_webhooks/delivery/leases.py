@@ -3,7 +3,7 @@
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,11 +30,15 @@ class Leased:
     attempt_count: int
     age: timedelta
     message_id: str
-    body: bytes
+    object_key: str
+    body: bytes = field(repr=False)
     has_body: bool
     endpoint: uuid.UUID
     url: str
-    secret: str
+    method: str
+    format: str
+    headers: Mapping[str, str] = field(repr=False)
+    secret: str = field(repr=False)
     event_owner: Any
     endpoint_owner: Any
 
@@ -158,10 +162,14 @@ def _leased(row: Delivery, now: datetime) -> Leased:
         attempt_count=row.attempt_count,
         age=max(now - row.created_at, timedelta(0)),
         message_id=row.event.message_id,
+        object_key=row.event.object_key,
         body=b"" if row.event.body is None else bytes(row.event.body),
         has_body=row.event.body is not None,
         endpoint=row.endpoint.pk,
         url=row.endpoint.url,
+        method=row.endpoint.method,
+        format=row.endpoint.format,
+        headers=row.endpoint.headers,
         secret=row.endpoint.secret,
         event_owner=row.event.owner_id,
         endpoint_owner=row.endpoint.owner_id,

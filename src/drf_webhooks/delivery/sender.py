@@ -1,17 +1,20 @@
 """One attempt: sign, send, judge."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from drf_webhooks import secret_keys
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.formats import Message, format_named, source
 from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.retries import retry_after, wait_before_next
 from drf_webhooks.delivery.signing import sign
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
+from drf_webhooks.exceptions import FormatError
 from drf_webhooks.models import Delivery
 
 __all__ = ["Verdict", "attempt", "judge"]
@@ -43,20 +46,7 @@ async def attempt(
     refusal = _refusal(leased)
     if refusal is not None:
         return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=refusal)
-    headers = {
-        "content-type": "application/json",
-        "accept-encoding": "identity",
-        "user-agent": _USER_AGENT,
-        "webhook-id": leased.message_id,
-        "webhook-timestamp": str(int(started_at.timestamp())),
-        "webhook-signature": sign(
-            secret_keys.decode(leased.secret),
-            event_id=leased.message_id,
-            sent_at=started_at,
-            body=leased.body,
-        ),
-    }
-    outcome = await transport.send(leased.url, method="POST", headers=headers, body=leased.body)
+    outcome = await _sent(leased, transport, settings, started_at)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
         outcome,
@@ -82,6 +72,36 @@ async def attempt(
         end=outcome.end if isinstance(outcome, Answer) else "",
         timing=outcome.timing,
     )
+
+
+async def _sent(
+    leased: Leased, transport: Transport, settings: Config, now: datetime
+) -> Answer | Failure:
+    """Write the message in the endpoint's format, sign these bytes, and send them."""
+    message = Message(leased.message_id, leased.object_key, leased.body, source(settings))
+    try:
+        chosen = format_named(leased.format, settings)
+        body = chosen.write(message)
+    except FormatError as error:
+        return Failure("format_error", str(error)[:500])
+    headers = {
+        **_own(leased.headers),
+        "content-type": chosen.content_type,
+        "accept-encoding": "identity",
+        "webhook-id": leased.message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": sign(
+            secret_keys.decode(leased.secret), event_id=leased.message_id, sent_at=now, body=body
+        ),
+    }
+    return await transport.send(leased.url, method=leased.method, headers=headers, body=body)
+
+
+def _own(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the endpoint's own headers, with our name unless it has another one for us."""
+    if any(name.lower() == "user-agent" for name in headers):
+        return headers
+    return {"user-agent": _USER_AGENT, **headers}
 
 
 def judge(
