@@ -72,3 +72,20 @@ def test_b25_workers_with_clocks_apart_send_nothing_early_and_nothing_twice(
     assert min(waits) >= WAIT
     assert Attempt.objects.filter(status=200).values("delivery").distinct().count() == 40
     assert all("Stopped after 0" not in log.read_text() for log in logs)
+
+
+@pytest.mark.parametrize("ahead", [OFF, -OFF], ids=["ahead", "behind"])
+def test_b25_who_records_has_a_clock_that_is_off(
+    transactional_db: None, clock: Path, ahead: timedelta
+) -> None:
+    with Chaos.world(clock=clock) as chaos:
+        worker = chaos.worker()
+        for seed in range(3):
+            chaos.writer(seed, clock=ahead, fatal=60 if seed == 1 else None).wait()
+        # Sooner than any clock that is off would have it.
+        wait_until(chaos.is_at_rest, "what was held and what is looked at again")
+        worker.signal(signal.SIGTERM)
+        worker.wait()
+        books = chaos.rest()
+
+    assert books.wrong == {}

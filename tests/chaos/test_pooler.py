@@ -53,8 +53,7 @@ def on_each_server(statement: str) -> list[Any]:
 
 def test_b28_writers_and_workers_share_few_connections(pool: None, record_property: Any) -> None:
     chance = random.Random(1)  # noqa: S311  # a program, no secret
-    # Many share few connections: their transactions last longer.
-    with Chaos.world(is_private=True, RECHECK_AFTER={"seconds": 5}) as chaos:
+    with Chaos.world(is_private=True) as chaos:
         workers = [chaos.worker(), chaos.worker(fatal=40)]
         for _ in range(2):
             writers = [chaos.writer(chance.randrange(10**6), units=6) for _ in range(4)]
