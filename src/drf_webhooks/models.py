@@ -1,11 +1,8 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
-import ipaddress
 import json
-import re
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -15,13 +12,27 @@ from django.utils.translation import gettext_lazy as _
 
 from drf_webhooks import secret_keys
 from drf_webhooks.conf import given
+from drf_webhooks.endpoint_health import EndpointHealth, Notice
+from drf_webhooks.endpoint_urls import validate_url
+from drf_webhooks.exceptions import ConfigurationError
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
+from drf_webhooks.indexes import SparseIndex
+from drf_webhooks.overrides import decode
 
-__all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
-
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_LONGEST_NAME = 253
+__all__ = [
+    "Attempt",
+    "BaseObject",
+    "Delivery",
+    "Endpoint",
+    "EndpointHealth",
+    "Event",
+    "LearntPath",
+    "Notice",
+    "SparseIndex",
+    "owner_model",
+    "validate_url",
+]
 
 
 def owner_model() -> str:
@@ -32,52 +43,17 @@ def owner_model() -> str:
     return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
-def validate_url(url: str) -> None:
-    """Refuse what no request can be sent to.
+def validate_overrides(overrides: Any) -> None:
+    """Refuse values that no settings could have.
 
     Raises:
-        ValidationError: it is no absolute http or https URL, or it carries a user name.
+        ValidationError: a name or a value is none, or they contradict each other.
 
     """
-    wrong = _wrong_with_url(url)
-    if wrong:
-        msg = f"{url!r} {wrong}. Write an address like 'https://example.com/webhooks'."
-        raise ValidationError(msg)
-
-
-def _wrong_with_url(url: str) -> str | None:
-    if any(ord(character) <= ord(" ") or character == "\\" for character in url):
-        return "has a space, a control character or a backslash in it"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return f"is no URL ({error})"
-    if parts.scheme not in {"http", "https"}:
-        return "does not start with http:// or https://"
-    if not parts.hostname:
-        return "names no host"
-    if "@" in parts.netloc:
-        return "has a user name or password in it; send credentials in a custom header"
-    if port == 0:
-        return "has port 0"
-    return None if _is_host(parts.hostname) else "has a host that is no name and no address"
-
-
-def _is_host(host: str) -> bool:
-    """Tell whether a host is an IP address or a name (RFC 1123, section 2.1), IDNA applied."""
-    if ":" in host:
-        # In brackets: an IPv6 address, without a zone, which means something here only.
-        try:
-            return not ipaddress.IPv6Address(host).scope_id
-        except ValueError:
-            return False
-    try:
-        name = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        return False
-    labels = name.removesuffix(".").split(".")
-    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(each) for each in labels)
+        decode({} if overrides is None else overrides)
+    except ConfigurationError as error:
+        raise ValidationError(str(error)) from error
 
 
 class Endpoint(models.Model):
@@ -114,6 +90,14 @@ class Endpoint(models.Model):
         _("state"), max_length=16, choices=State.choices, default=State.ENABLED
     )
     disabled_reason = models.CharField(_("why disabled"), max_length=200, blank=True)
+    overrides = models.JSONField(
+        _("overrides"),
+        default=dict,
+        null=True,
+        blank=True,
+        validators=[validate_overrides],
+        help_text=_('Settings of its own, durations in seconds: {"MAX_AGE": 3600}.'),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -134,22 +118,9 @@ class Endpoint(models.Model):
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
         secret_keys.validate(self.secret)
+        validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
-
-
-class SparseIndex(models.Index):
-    """A partial index where the database has them, a whole one elsewhere.
-
-    MariaDB and MySQL have none, and Django would leave the index out altogether. There the
-    rows that it is not for, whose column is null, lie together at one end.
-    """
-
-    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        whole = models.Index(fields=self.fields, name=self.name)
-        return whole.create_sql(model, schema_editor, using, **kwargs)
 
 
 class Event(models.Model):
@@ -274,19 +245,37 @@ class LearntPath(models.Model):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
 
-    def send_again(self) -> int:
+    def send_again(self, *, by_hand: bool = False, to_disabled: bool = False) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
 
         The event's message stays what it was. A worker that is about to settle one of them
-        is too late: its fence is an old one.
+        is too late: its fence is an old one. So the attempt takes the place of the next retry.
+
+        Args:
+            by_hand: A person asks for these few. They do not wait for an endpoint that is
+                paused, and a failure is not charged to it. One that is already on its way by
+                hand is left alone and not counted.
+            to_disabled: With ``by_hand``: send to disabled endpoints too. Else what is for
+                these waits until they are enabled.
+
         """
-        return self.filter(event__body__isnull=False).update(
+        chosen = self.filter(event__body__isnull=False)
+        if by_hand:
+            chosen = chosen.filter(is_by_hand=False)
+            is_heard = models.Q() if to_disabled else models.Q(endpoint__state="enabled")
+            sent = chosen.filter(is_heard)._make_due(is_by_hand=True)
+            return sent if to_disabled else sent + chosen.exclude(is_heard)._make_due()
+        return chosen._make_due()
+
+    def _make_due(self, *, is_by_hand: bool = False) -> int:
+        return self.update(
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
             settled_at=None,
             reason="",
             fence=models.F("fence") + 1,
+            is_by_hand=is_by_hand,
         )
 
 
@@ -318,6 +307,13 @@ class Delivery(models.Model):
     attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
     reason = models.CharField(
         _("reason"), max_length=200, blank=True, default="", help_text=_("Why it is dead.")
+    )
+    # A default of the database: rows are made by an INSERT that does not name it.
+    is_by_hand = models.BooleanField(
+        _("by hand"),
+        default=False,
+        db_default=False,
+        help_text=_("A person asked for this attempt: sent at once, and not charged."),
     )
     created_at = models.DateTimeField(_("created at"))
     settled_at = models.DateTimeField(_("settled at"), null=True)

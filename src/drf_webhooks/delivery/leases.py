@@ -1,15 +1,17 @@
 """Lease deliveries: a few statements for a batch, by the database's clock."""
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Case, F, Value, When
 
-from drf_webhooks.models import Delivery, Endpoint
+from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds, may_be_sent
+from drf_webhooks.models import Delivery, EndpointHealth
 
 __all__ = ["Leased", "database_now", "hand_back", "lease"]
 
@@ -39,6 +41,7 @@ class Leased:
     secret: str
     event_owner: Any
     endpoint_owner: Any
+    standing: Standing = field(default_factory=Standing)
 
 
 def database_now(using: str) -> datetime:
@@ -70,12 +73,15 @@ def lease(
 
     """
     now = database_now(using)
-    ids = _free(limit, using=using, now=now, each=each, in_air=in_air)
-    if not ids:
+    chosen = _free(limit, using=using, now=now, each=each, in_air=in_air)
+    if not chosen:
         return []
-    rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
     connection = connections[using]
     with transaction.atomic(using=using):
+        recovering = {endpoint for endpoint in chosen.values() if endpoint is not None}
+        rounds = begin_rounds(recovering, using=using, now=now, length=length)
+        ids = [pk for pk, endpoint in chosen.items() if endpoint is None or endpoint in rounds]
+        rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
         if connection.features.has_select_for_update_skip_locked:
             ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
         taken = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
@@ -85,37 +91,47 @@ def lease(
         found = (
             Delivery.objects.using(using)
             .filter(pk__in=ids, due_at=until)
-            .select_related("event", "endpoint")
+            .select_related("event", "endpoint__health")
             .order_by("created_at", "pk")
         )
-        return [_leased(each_row, now) for each_row in found]
+        leased = [_leased(each_row, now, rounds) for each_row in found]
+        fill_rounds(rounds, _in_rounds(leased), using=using)
+        return leased
 
 
 def _free(
     limit: int, *, using: str, now: datetime, each: int, in_air: Mapping[uuid.UUID, int]
-) -> list[int]:
-    """Return due deliveries of enabled endpoints, the oldest first, of many endpoints."""
+) -> dict[int, uuid.UUID | None]:
+    """Return due deliveries that may be sent, the oldest first, of many endpoints.
+
+    With each its endpoint, if that recovers and so needs a round.
+    """
     due = (
         Delivery.objects.using(using)
-        .filter(due_at__lte=now, endpoint__state=Endpoint.State.ENABLED)
+        .filter(may_be_sent(now), due_at__lte=now)
         .exclude(endpoint__in=[key for key, count in in_air.items() if count >= each])
         .order_by("due_at", "pk")
-        .values_list("pk", "endpoint")
+        .values_list("pk", "endpoint", "endpoint__health__ramp", "is_by_hand")
     )
     counts = dict(in_air)
-    chosen = []
+    rounds: Counter[uuid.UUID] = Counter()
+    chosen: dict[int, uuid.UUID | None] = {}
     # All at once: a cursor of the server would outlive its statement, and with a pool of
     # connections between us find itself on another one.
-    for pk, endpoint in due[: limit * _WIDTH]:
+    for pk, endpoint, ramp, is_by_hand in due[: limit * _WIDTH]:
+        is_in_round = ramp is not None and not is_by_hand
+        if counts.get(endpoint, 0) >= each or (is_in_round and rounds[endpoint] == ramp):
+            continue
         counts[endpoint] = counts.get(endpoint, 0) + 1
-        if counts[endpoint] <= each:
-            chosen.append(pk)
+        rounds[endpoint] += is_in_round
+        chosen[pk] = endpoint if is_in_round else None
         if len(chosen) == limit:
             break
     return chosen
 
 
-def _leased(row: Delivery, now: datetime) -> Leased:
+def _leased(row: Delivery, now: datetime, rounds: Mapping[uuid.UUID, int]) -> Leased:
+    health: EndpointHealth | None = getattr(row.endpoint, "health", None)
     return Leased(
         delivery=row.pk,
         fence=row.fence,
@@ -129,7 +145,18 @@ def _leased(row: Delivery, now: datetime) -> Leased:
         secret=row.endpoint.secret,
         event_owner=row.event.owner_id,
         endpoint_owner=row.endpoint.owner_id,
+        standing=Standing(
+            event_type=row.event.type,
+            overrides=row.endpoint.overrides or {},
+            is_clean=health is None or health.is_clean,
+            is_by_hand=row.is_by_hand,
+            round=None if row.is_by_hand else rounds.get(row.endpoint.pk),
+        ),
     )
+
+
+def _in_rounds(leased: Sequence[Leased]) -> Counter[uuid.UUID]:
+    return Counter(each.endpoint for each in leased if each.standing.round is not None)
 
 
 def hand_back(leased: Sequence[Leased], *, using: str) -> None:
@@ -140,3 +167,7 @@ def hand_back(leased: Sequence[Leased], *, using: str) -> None:
         Delivery.objects.using(using).filter(
             pk__in=[each.delivery for each in leased], fence=Case(*fences)
         ).update(due_at=now)
+        rounds = {
+            each.endpoint: each.standing.round for each in leased if each.standing.round is not None
+        }
+        fill_rounds(rounds, {}, using=using)
