@@ -186,8 +186,8 @@ def test_c41_a_message_that_the_receiver_aborts_says_nothing_of_it(status: int) 
     assert charge.kind is Kind.NEUTRAL
 
 
-@pytest.mark.parametrize("error", ["", "internal_error", "proxy_error", "proxy_refused"])
-def test_what_is_not_the_endpoints_fault_is_not_charged(error: str) -> None:
+@pytest.mark.parametrize("error", ["", "internal_error", "proxy_error", "proxy_auth"])
+def test_c43_what_is_not_the_endpoints_fault_is_not_charged(error: str) -> None:
     clinic = Clinic()
     charge = weigh(status=None, error=error, headers=(), disables="", now=NOON, settings=Config())
 

@@ -29,6 +29,8 @@ _OF_THE_MESSAGE = frozenset({400, 409, 413, 415, 422})
 #: 4xx that say nothing of the event's type: slow, gone, too early, too many.
 _NOT_OF_THE_TYPE = frozenset({408, 410, 425, 429})
 _PUT_OFF = frozenset({429, 503})
+#: Errors of an attempt that no endpoint is to blame for: a proxy is the operator's.
+_OURS = frozenset({"internal_error", "local_error", "format_error", "proxy_auth", "proxy_error"})
 
 #: How many event types of one endpoint are watched at most.
 _MOST_TYPES = 20
@@ -161,9 +163,7 @@ def weigh(
     if disables:
         kind, what = Kind.GONE, disables
     elif status is None:
-        # A proxy is the operator's, and a defect ours.
-        is_ours = not error or error == "internal_error" or error.startswith("proxy")
-        kind = Kind.NEUTRAL if is_ours else Kind.FAILED
+        kind = Kind.NEUTRAL if not error or error in _OURS else Kind.FAILED
     elif 200 <= status < 300:  # noqa: PLR2004  # HTTP's class of success
         kind = Kind.SUCCESS
     elif (_header(headers, "webhook-delivery") or "").strip().lower() == "abort-message":
