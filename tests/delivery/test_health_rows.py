@@ -1,6 +1,9 @@
 """Endpoints' health in the database: claims that respect it, results that count once."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -146,6 +149,29 @@ def test_d51_of_two_workers_one_has_the_probe() -> None:
     assert claim() == []
     end_pause(endpoint)
     assert len(claim()) == 1
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")
+def test_d51_workers_at_the_same_instant_share_one_ramp() -> None:
+    recovering = [make_endpoint(url=f"https://{number}.example/") for number in range(3)]
+    for each in recovering:
+        make_waiting(each, 40)
+    settle_all(claim(15, each=5), 500)
+    EndpointHealth.objects.update(paused_until=None, ramp=4)
+    start = threading.Barrier(6)
+
+    def work(_: int) -> list[Leased]:
+        start.wait(10)
+        try:
+            return claim()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        leased = [each for found in pool.map(work, range(6)) for each in found]
+
+    assert Counter(each.endpoint for each in leased) == {each.pk: 4 for each in recovering}
+    assert set(EndpointHealth.objects.values_list("round_left", flat=True)) == {4}
 
 
 def test_d51_leases_that_are_handed_back_leave_the_round_to_others() -> None:
@@ -346,6 +372,29 @@ def test_results_of_an_endpoint_that_was_deleted_meanwhile_keep_nobody_up(status
     assert settle_all(claimed, status) == 1
 
     assert Attempt.objects.get().delivery.endpoint == other
+
+
+def test_an_endpoint_that_a_person_disables_meanwhile_keeps_the_reason() -> None:
+    endpoint = make_endpoint()
+    make_waiting(endpoint, 1)
+    claimed = claim()
+    done: list[str] = []
+
+    def meanwhile(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if sql.startswith("UPDATE") and "disabled_reason" in sql and not done:
+            done.append(sql)
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "UPDATE drf_webhooks_endpoint SET state = 'disabled', disabled_reason = 'mine'"
+                )
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(meanwhile):
+        settle_all(claimed, 410, disables="The receiver answered status 410.")
+
+    endpoint.refresh_from_db()
+    assert endpoint.disabled_reason == "mine"
+    assert not Notice.objects.exists()
 
 
 def test_a_disabled_endpoint_is_not_warned_of() -> None:

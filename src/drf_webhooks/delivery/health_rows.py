@@ -93,12 +93,18 @@ def begin_rounds(
     """
     if not endpoints:
         return {}
-    rows = EndpointHealth.objects.using(using).filter(pk__in=endpoints)
     is_free = Q(paused_until=None) | Q(paused_until__lte=now)
+    table = EndpointHealth.objects.using(using)
+    rows = table.filter(is_free, pk__in=endpoints, ramp__isnull=False)
+    if connections[using].features.has_select_for_update_skip_locked:
+        # Waits for nobody, so that no two claims wait for each other.
+        locked = rows.select_for_update(skip_locked=True).values_list("pk", flat=True)
+        rows = rows.filter(pk__in=list(locked))
     # The mark of this claim.
     until = now + length + timedelta(microseconds=uuid.uuid4().int % 1_000_000)
-    rows.filter(is_free, ramp__isnull=False).update(paused_until=until, round=F("round") + 1)
-    return dict(rows.filter(paused_until=until).values_list("pk", "round"))
+    rows.update(paused_until=until, round=F("round") + 1)
+    won = table.filter(pk__in=endpoints, paused_until=until)
+    return dict(won.values_list("pk", "round"))
 
 
 def fill_rounds(
