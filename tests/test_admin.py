@@ -1,6 +1,6 @@
 """The admin: secrets stay hidden, facts stay facts, and pages cost the same for many rows."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from drf_webhooks import secret_keys
-from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
+from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
 from tests.app.models import User
 from tests.factories import make_deposit
 
@@ -67,6 +67,7 @@ def test_an_endpoint_is_made_in_the_admin(admin: Client) -> None:
         "method": "PUT",
         "format": "xml",
         "headers": "X-Api-Key: k3y",
+        "overrides": '{"MAX_AGE": 3600}',
     }
     secret = secret_keys.generate()
     answer = admin.post(page("endpoint_add"), {**form, "secret": secret})
@@ -163,6 +164,79 @@ def test_endpoints_are_disabled_and_enabled(admin: Client, endpoint: Endpoint) -
         endpoint.refresh_from_db()
         assert endpoint.state == state
         assert bool(endpoint.disabled_reason) is (state == "disabled")
+
+
+def act(admin: Client, name: str, action: str, pk: Any) -> None:
+    admin.post(page(f"{name}_changelist"), {"action": action, "_selected_action": [pk]})
+
+
+def test_a_form_that_was_open_does_not_undo_what_the_worker_did(
+    admin: Client, endpoint: Endpoint
+) -> None:
+    Endpoint.objects.update(state="disabled", disabled_reason="Gone.")
+    EndpointHealth.objects.create(endpoint=endpoint, is_clean=False, failures=9)
+    form = {
+        "event_types": "core.*",
+        "state": "enabled",
+        "overrides": "{}",
+        "method": "POST",
+        "format": "json",
+    }
+
+    answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "url": "https://a.example/"})
+
+    assert answer.status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.state, endpoint.disabled_reason) == ("disabled", "Gone.")
+    assert endpoint.event_types == ["core.*"]
+    assert EndpointHealth.objects.get().failures == 9
+
+    admin.post(page("endpoint_change", endpoint.pk), {**form, "url": "https://b.example/"})
+    endpoint.refresh_from_db()
+    assert endpoint.url == "https://b.example/"
+    assert EndpointHealth.objects.get().failures == 0
+
+
+def test_an_endpoint_can_be_mended_in_the_admin(admin: Client, endpoint: Endpoint) -> None:
+    make_attempts(1)
+    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    EndpointHealth.objects.create(endpoint=endpoint, is_clean=False, paused_until=noon, ramp=1)
+    assert "paused until 2026-11-24 12:00:00 UTC" in admin.get(page("endpoint_changelist")).text
+
+    act(admin, "endpoint", "recover", endpoint.pk)
+    assert EndpointHealth.objects.get().paused_until is None
+
+    act(admin, "endpoint", "send_test", endpoint.pk)
+    assert Delivery.objects.filter(event__type="webhooks.endpoint.test").count() == 1
+
+    act(admin, "endpoint", "disable", endpoint.pk)
+    act(admin, "endpoint", "enable_and_skip", endpoint.pk)
+    assert Delivery.objects.filter(state="dead").count() == 2
+    assert Notice.objects.count() == 2
+    assert "Disabled by admin" in admin.get(page("notice_changelist")).text
+
+
+def test_health_says_what_it_is() -> None:
+    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    assert str(EndpointHealth()) == "well"
+    failing = EndpointHealth(is_clean=False, failing_since=noon)
+    assert str(failing) == "failing since 2026-11-24 12:00 UTC"
+    assert str(EndpointHealth(is_clean=False, ramp=2)) == "recovering"
+    assert str(Notice(kind="failing")) == "failing None"
+
+
+@pytest.mark.parametrize("to_disabled", [True, False])
+def test_a_delivery_is_sent_to_a_disabled_endpoint_only_if_asked(
+    admin: Client, endpoint: Endpoint, *, to_disabled: bool
+) -> None:
+    delivery = make_attempts(1).delivery
+    Endpoint.objects.update(state="disabled")
+
+    act(admin, "delivery", f"send_again{'_to_disabled' * to_disabled}", delivery.pk)
+
+    delivery.refresh_from_db()
+    assert delivery.is_by_hand is to_disabled
 
 
 @pytest.mark.parametrize("name", ["endpoint", "event", "delivery", "attempt"])

@@ -205,3 +205,20 @@ def test_without_tables_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Endpoint._meta, "db_table", "there_is_no_such_table")
 
     assert check_endpoints(databases=["default"]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("drf_webhooks.mail.mail_owner", None),
+        ("drf_webhooks.mail.nobody", 'does not define a "nobody" attribute'),
+        ("nowhere", "nowhere doesn't look like a module path"),
+        ("drf_webhooks.mail.__name__", "It is no function"),
+    ],
+)
+def test_the_handler_of_notices_must_be_a_function(path: str, said: str | None) -> None:
+    with override_settings(DRF_WEBHOOKS={"NOTICE_HANDLER": path}):
+        messages = [each.msg for each in found() if each.id == "drf_webhooks.E011"]
+
+    assert len(messages) == (said is not None)
+    assert all(str(said) in each for each in messages)

@@ -62,6 +62,61 @@ from drf_webhooks.exceptions import ConfigurationError
             "DRF_WEBHOOKS['REQUEST_TIMEOUT'] is 0:00:00. It must be 1 to 30 seconds.",
         ),
         (
+            {"BREAKER_RATE": 0},
+            "DRF_WEBHOOKS['BREAKER_RATE'] is 0. It must be above 0, and 1 at most.",
+        ),
+        (
+            {"BREAKER_PAUSE": timedelta(0)},
+            "DRF_WEBHOOKS['BREAKER_PAUSE'] is 0:00:00. It must be longer than 0.",
+        ),
+        (
+            {"RETRY_SCHEDULE": [timedelta(seconds=-1)]},
+            "DRF_WEBHOOKS['RETRY_SCHEDULE'] has a wait below 0.",
+        ),
+        (
+            {"WARN_AFTER": [timedelta(hours=2), timedelta(hours=1)]},
+            "DRF_WEBHOOKS['WARN_AFTER'] does not rise from one to the next.",
+        ),
+        (
+            {"WARN_AFTER": []},
+            (
+                "DRF_WEBHOOKS['WARN_AFTER'] is empty. No endpoint is disabled without a warning "
+                "before: give one, or set DISABLE_AFTER to None."
+            ),
+        ),
+        (
+            {"DISABLE_AFTER": timedelta(days=3)},
+            (
+                "DRF_WEBHOOKS['DISABLE_AFTER'] is 3 days, 0:00:00. It must be longer than the "
+                "last of WARN_AFTER, 3 days, 0:00:00, or nobody is warned in time."
+            ),
+        ),
+        (
+            {"PER_EVENT_TYPE": []},
+            (
+                "DRF_WEBHOOKS['PER_EVENT_TYPE'] is []. It must be a dict of str to "
+                "a dict of str to Any."
+            ),
+        ),
+        (
+            {"PER_EVENT_TYPE": {"a": {"LEASE": 5}}},
+            (
+                "DRF_WEBHOOKS['PER_EVENT_TYPE']['a'] has 'LEASE'. It may have RETRY_SCHEDULE, "
+                "RETRY_JITTER, MAX_AGE."
+            ),
+        ),
+        (
+            {"PER_EVENT_TYPE": {"a": {"MAX_AGE": 5}}},
+            "DRF_WEBHOOKS['PER_EVENT_TYPE']['a']['MAX_AGE'] is 5. It must be timedelta.",
+        ),
+        (
+            {"PER_EVENT_TYPE": {"a": {"RETRY_JITTER": 5}}},
+            (
+                "DRF_WEBHOOKS['PER_EVENT_TYPE']['a']: DRF_WEBHOOKS['RETRY_JITTER'] is 5. "
+                "It must be 0 to 1."
+            ),
+        ),
+        (
             {"LEASE": timedelta(seconds=15)},
             (
                 "DRF_WEBHOOKS['LEASE'] is 0:00:15. It must be longer than REQUEST_TIMEOUT, "
@@ -78,6 +133,16 @@ def test_mistakes_are_named(given: Any, said: str) -> None:
 def test_a_mistake_is_raised_where_a_setting_is_asked_for() -> None:
     with pytest.raises(ConfigurationError, match="Did you mean 'LEASE'"):
         config()
+
+
+def test_a_pattern_of_event_types_must_be_one() -> None:
+    (mistake,) = mistakes({"PER_EVENT_TYPE": {"a..b": {}}})
+
+    assert mistake.startswith("DRF_WEBHOOKS['PER_EVENT_TYPE']['a..b']: 'a..b' is no event type.")
+
+
+def test_who_is_never_disabled_need_not_be_warned() -> None:
+    assert mistakes({"DISABLE_AFTER": None, "WARN_AFTER": []}) == []
 
 
 def test_settings_are_read_when_they_are_asked_for() -> None:

@@ -12,14 +12,15 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from drf_webhooks import endpoints
 from drf_webhooks.conf import config
 from drf_webhooks.custom_headers import masked
 from drf_webhooks.delivery.failures import ERRORS
 from drf_webhooks.delivery.formats import names, problem
 from drf_webhooks.fields import HeadersFormField
-from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Event
+from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Event, Notice
 
-__all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin"]
+__all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin", "NoticeAdmin"]
 
 _SHOWN_CHARACTERS = 20_000
 
@@ -94,22 +95,45 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     """Make, change, enable and disable endpoints. The secret is shown only while adding."""
 
     form = EndpointForm
-    list_display = ("url", "owner", "event_types", "state", "description", "created_at")
+    list_display = ("url", "owner", "event_types", "state", "shown_health", "description")
     list_filter = ("state", "format")
-    list_select_related = ("owner",)
+    list_select_related = ("owner", "health")
     search_fields = ("url", "description", "event_types")
     raw_id_fields = ("owner",)
-    readonly_fields = ("header_names", "disabled_reason", "created_at", "updated_at")
-    actions = ("enable", "disable")
+    readonly_fields = (
+        "header_names",
+        "disabled_reason",
+        "shown_health",
+        "created_at",
+        "updated_at",
+    )
+    actions = ("enable", "enable_and_skip", "disable", "recover", "send_test")
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        fields = ["owner", "url", "event_types", "description", "state"]
+        fields = ["owner", "url", "event_types", "description", "overrides", "state"]
         # Who may only look would be shown the column as it is.
         may_change = obj is None or self.has_change_permission(request, obj)
         fields += ["method", "format", "headers" if may_change else "header_names"]
         if obj is None:
             return [*fields, "secret"]
-        return [*fields, "disabled_reason", "created_at", "updated_at"]
+        return [*fields, "disabled_reason", "shown_health", "created_at", "updated_at"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        # By the actions: a form that was open meanwhile would undo what the worker did.
+        return self.readonly_fields if obj is None else ("state", *self.readonly_fields)
+
+    def save_model(self, request: HttpRequest, obj: Endpoint, form: Any, change: Any) -> None:
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        # Only what the form has: the worker may have disabled it since it was read.
+        obj.save(update_fields=[*form.changed_data, "updated_at"])
+        if "url" in form.changed_data:
+            endpoints.recover(obj, using=str(obj._state.db))
+
+    @admin.display(description=_("health"))
+    def shown_health(self, endpoint: Endpoint) -> str:
+        return str(getattr(endpoint, "health", None) or "well")
 
     @admin.display(description=_("custom headers"))
     def header_names(self, endpoint: Endpoint) -> str:
@@ -117,16 +141,37 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     @admin.action(description=_("Enable; what waits is sent"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
-        count = queryset.update(state=Endpoint.State.ENABLED, disabled_reason="")
+        count = sum(endpoints.enable(each, using=queryset.db) for each in queryset)
+        self._say(request, ngettext("%d endpoint enabled.", "%d endpoints enabled.", count), count)
+
+    @admin.action(description=_("Enable; what waits is skipped"), permissions=["change"])
+    def enable_and_skip(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        count = sum(endpoints.enable(each, waiting="skip", using=queryset.db) for each in queryset)
         self._say(request, ngettext("%d endpoint enabled.", "%d endpoints enabled.", count), count)
 
     @admin.action(description=_("Disable; what waits is kept"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         reason = f"Disabled by {request.user} in the admin."
-        count = queryset.update(state=Endpoint.State.DISABLED, disabled_reason=reason[:200])
+        count = sum(endpoints.disable(each, reason, using=queryset.db) for each in queryset)
         self._say(
             request, ngettext("%d endpoint disabled.", "%d endpoints disabled.", count), count
         )
+
+    @admin.action(description=_("End the pause"), permissions=["change"])
+    def recover(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        for each in queryset:
+            endpoints.recover(each, using=queryset.db)
+        count = len(queryset)
+        self._say(
+            request, ngettext("%d endpoint is tried.", "%d endpoints are tried.", count), count
+        )
+
+    @admin.action(description=_("Send a test"), permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        for each in queryset:
+            endpoints.send_test(each, using=queryset.db)
+        count = len(queryset)
+        self._say(request, ngettext("%d test is sent.", "%d tests are sent.", count), count)
 
     def _say(self, request: HttpRequest, text: str, count: int) -> None:
         self.message_user(request, text % count, messages.SUCCESS)
@@ -182,7 +227,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_select_related = ("event", "endpoint")
     ordering = ("-id",)
     search_fields = ("=event__id", "=event__object_key")
-    actions = ("send_again",)
+    actions = ("send_again", "send_again_to_disabled")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         deliveries: QuerySet[Delivery] = super().get_queryset(request)
@@ -194,7 +239,16 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Send again, now"), permissions=["send_again"])
     def send_again(self, request: HttpRequest, queryset: DeliveryQuerySet) -> None:
-        count = queryset.send_again()
+        count = queryset.send_again(by_hand=True)
+        self._say_due(request, count)
+
+    @admin.action(
+        description=_("Send again, now, to disabled endpoints too"), permissions=["send_again"]
+    )
+    def send_again_to_disabled(self, request: HttpRequest, queryset: DeliveryQuerySet) -> None:
+        self._say_due(request, queryset.send_again(by_hand=True, to_disabled=True))
+
+    def _say_due(self, request: HttpRequest, count: int) -> None:
         text = ngettext("%d delivery is due now.", "%d deliveries are due now.", count)
         self.message_user(request, text % count, messages.SUCCESS)
 
@@ -242,3 +296,13 @@ class AttemptAdmin(ReadOnlyAdmin):
     @admin.display(description=_("response body"))
     def body(self, attempt: Attempt) -> str:
         return _shown(attempt.response_body)
+
+
+@admin.register(Notice)
+class NoticeAdmin(ReadOnlyAdmin):
+    """What was said about endpoints, and what somebody has not got yet."""
+
+    list_display = ("kind", "endpoint", "reason", "created_at", "due_at", "tries", "error")
+    list_filter = ("kind",)
+    list_select_related = ("endpoint",)
+    ordering = ("-id",)

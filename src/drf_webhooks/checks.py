@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError, router, transaction
 from django.db.models import Model
+from django.utils.module_loading import import_string
 
 from drf_webhooks.conf import config, given, mistakes
 from drf_webhooks.delivery.formats import format_named, problem
@@ -39,6 +40,8 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         checks.Error(mistake, hint="See the reference of settings.", id="drf_webhooks.E001")
         for mistake in mistakes(given())
     ]
+    if not found:
+        found += _check_handler(config().NOTICE_HANDLER)
     if not settings.USE_TZ:
         found.append(
             checks.Error(
@@ -112,6 +115,21 @@ def _formats_in_use(alias: str) -> list[str]:
     except DatabaseError:
         # Before the first migration, or the one that brings the column.
         return []
+
+
+def _check_handler(path: str | None) -> Iterator[checks.CheckMessage]:
+    try:
+        handler = None if path is None else import_string(path)
+    except ImportError as error:
+        handler, why = error, str(error)
+    else:
+        why = "It is no function"
+    if handler is not None and not callable(handler):
+        yield checks.Error(
+            f"DRF_WEBHOOKS['NOTICE_HANDLER'] is {path!r}. {why}.",
+            hint="Name a function of one argument, the notice, with its module.",
+            id="drf_webhooks.E011",
+        )
 
 
 def check_resources(**_: Any) -> list[checks.CheckMessage]:

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from drf_webhooks.event_types import is_pattern, refusal
 from drf_webhooks.exceptions import ConfigurationError
 
-__all__ = ["FORMATS", "Config", "config", "given", "mistakes"]
+__all__ = ["FORMATS", "OF_EVENT_TYPES", "Config", "config", "given", "mistakes"]
 
 NAME = "DRF_WEBHOOKS"
 #: The formats that are always there, and where they are.
@@ -23,6 +24,18 @@ FORMATS = {
     "xml": "drf_webhooks.delivery.formats.Xml",
     "cloudevents": "drf_webhooks.delivery.formats.CloudEvents",
 }
+
+#: What an event type may have values of its own for.
+OF_EVENT_TYPES = ("RETRY_SCHEDULE", "RETRY_JITTER", "MAX_AGE")
+
+_COUNTS = (
+    "CONCURRENCY",
+    "ENDPOINT_CONCURRENCY",
+    "BREAKER_FAILURES",
+    "BREAKER_SAMPLE",
+    "TYPE_FAILURES",
+)
+_LENGTHS = ("BREAKER_WINDOW", "BREAKER_PAUSE", "BREAKER_PAUSE_LIMIT", "RETRY_AFTER_LIMIT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +127,52 @@ class Config:
     #: A delivery older than this is given up.
     MAX_AGE: timedelta = timedelta(days=4)
 
+    #: How long a receiver can put its deliveries off at most with ``Retry-After``.
+    RETRY_AFTER_LIMIT: timedelta = timedelta(days=1)
+
+    #: Other values of ``RETRY_SCHEDULE``, ``RETRY_JITTER`` and ``MAX_AGE`` for event types, by
+    #: pattern: ``{"core.code.*": {"MAX_AGE": timedelta(minutes=10)}}``. The narrowest pattern
+    #: counts, and an endpoint's ``overrides`` before all.
+    PER_EVENT_TYPE: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    #: So many failures in a row pause an endpoint.
+    BREAKER_FAILURES: int = 5
+
+    #: So does this part of failures, 0 to 1, among at least ``BREAKER_SAMPLE`` results ...
+    BREAKER_RATE: float = 0.7
+
+    #: ... of which there must be so many ...
+    BREAKER_SAMPLE: int = 10
+
+    #: ... within this time, which begins with a failure.
+    BREAKER_WINDOW: timedelta = timedelta(minutes=5)
+
+    #: How long the first pause is. Each further one is twice as long ...
+    BREAKER_PAUSE: timedelta = timedelta(minutes=1)
+
+    #: ... up to this. After it one request probes, then 2, 4 ... go at once.
+    BREAKER_PAUSE_LIMIT: timedelta = timedelta(hours=1)
+
+    #: When the owner of an endpoint is warned, after its first failure since the last success.
+    WARN_AFTER: tuple[timedelta, ...] = (
+        timedelta(hours=1),
+        timedelta(hours=24),
+        timedelta(hours=72),
+    )
+
+    #: An endpoint that took nothing for so long is disabled. ``None`` never disables.
+    DISABLE_AFTER: timedelta | None = timedelta(days=5)
+
+    #: But only if its first and its last failure lie so far apart.
+    DISABLE_SPREAD: timedelta = timedelta(hours=12)
+
+    #: So many 4xx in a row for one event type, while others are taken, are reported.
+    TYPE_FAILURES: int = 5
+
+    #: A function that is called with each notice about an endpoint, as ``"package.module.name"``,
+    #: and again later if it raises. ``"drf_webhooks.mail.mail_owner"`` sends an e-mail.
+    NOTICE_HANDLER: str | None = None
+
     #: How long a worker holds a delivery. Longer than ``REQUEST_TIMEOUT``.
     LEASE: timedelta = timedelta(seconds=60)
 
@@ -203,11 +262,63 @@ def _contradictions(read: Config) -> list[str]:
     if read.PROXY is not None and not _is_proxy(read.PROXY):
         # Without the value, which has a password in it.
         found.append(f"{NAME}['PROXY'] must be like 'http://user:password@proxy.internal:3128'.")
+    if not 0 < read.BREAKER_RATE <= 1:
+        found.append(
+            f"{NAME}['BREAKER_RATE'] is {read.BREAKER_RATE}. It must be above 0, and 1 at most."
+        )
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)!r}. It must be at least 1."
-        for key in ("CONCURRENCY", "ENDPOINT_CONCURRENCY")
+        for key in _COUNTS
         if getattr(read, key) < 1
     ]
+    found += [
+        f"{NAME}[{key!r}] is {getattr(read, key)}. It must be longer than 0."
+        for key in _LENGTHS
+        if getattr(read, key) <= timedelta(0)
+    ]
+    if any(each < timedelta(0) for each in read.RETRY_SCHEDULE):
+        found.append(f"{NAME}['RETRY_SCHEDULE'] has a wait below 0.")
+    return found + _contradictions_of_warnings(read) + _mistakes_of_types(read)
+
+
+def _contradictions_of_warnings(read: Config) -> list[str]:
+    if list(read.WARN_AFTER) != sorted(set(read.WARN_AFTER)):
+        return [f"{NAME}['WARN_AFTER'] does not rise from one to the next."]
+    if read.DISABLE_AFTER is None:
+        return []
+    if not read.WARN_AFTER:
+        msg = (
+            f"{NAME}['WARN_AFTER'] is empty. No endpoint is disabled without a warning before: "
+            "give one, or set DISABLE_AFTER to None."
+        )
+        return [msg]
+    last = read.WARN_AFTER[-1]
+    if last >= read.DISABLE_AFTER:
+        msg = (
+            f"{NAME}['DISABLE_AFTER'] is {read.DISABLE_AFTER}. It must be longer than the last "
+            f"of WARN_AFTER, {last}, or nobody is warned in time."
+        )
+        return [msg]
+    return []
+
+
+def _mistakes_of_types(read: Config) -> list[str]:
+    hints = typing.get_type_hints(Config)
+    found = []
+    for pattern, values in read.PER_EVENT_TYPE.items():
+        where = f"{NAME}['PER_EVENT_TYPE'][{pattern!r}]"
+        if not is_pattern(pattern):
+            found.append(f"{where}: {refusal(pattern)}")
+        wrong = [key for key in values if key not in OF_EVENT_TYPES]
+        found += [f"{where} has {key!r}. It may have {', '.join(OF_EVENT_TYPES)}." for key in wrong]
+        found += [
+            f"{where}[{key!r}] is {value!r}. It must be {_name(hints[key])}."
+            for key, value in values.items()
+            if key not in wrong and not _fits(value, hints[key])
+        ]
+        if not found:
+            changed = dataclasses.replace(read, PER_EVENT_TYPE={}, **values)
+            found += [f"{where}: {each}" for each in _contradictions(changed)]
     return found
 
 
@@ -237,6 +348,8 @@ def _fits(value: object, hint: Any) -> bool:
         )
     if origin is tuple:
         return isinstance(value, list | tuple) and all(_fits(part, args[0]) for part in value)
+    if hint is Any:
+        return True
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -3,7 +3,33 @@
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["Interest", "is_event_type", "is_pattern", "patterns", "refusal"]
+__all__ = [
+    "ENDPOINT_DISABLED",
+    "ENDPOINT_ENABLED",
+    "ENDPOINT_FAILING",
+    "ENDPOINT_TEST",
+    "ENDPOINT_TYPE_FAILING",
+    "OPERATIONAL",
+    "Interest",
+    "is_event_type",
+    "is_pattern",
+    "patterns",
+    "refusal",
+]
+
+#: What the library itself says, of endpoints.
+ENDPOINT_FAILING = "webhooks.endpoint.failing"
+ENDPOINT_TYPE_FAILING = "webhooks.endpoint.type_failing"
+ENDPOINT_DISABLED = "webhooks.endpoint.disabled"
+ENDPOINT_ENABLED = "webhooks.endpoint.enabled"
+ENDPOINT_TEST = "webhooks.endpoint.test"
+OPERATIONAL = (
+    ENDPOINT_FAILING,
+    ENDPOINT_TYPE_FAILING,
+    ENDPOINT_DISABLED,
+    ENDPOINT_ENABLED,
+    ENDPOINT_TEST,
+)
 
 _NAME = r"[a-zA-Z0-9_]+"
 _EVENT_TYPE = re.compile(rf"{_NAME}(\.{_NAME})*")

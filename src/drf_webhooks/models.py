@@ -11,17 +11,22 @@ from django.utils.translation import gettext_lazy as _
 
 from drf_webhooks import custom_headers, secret_keys
 from drf_webhooks.conf import given
+from drf_webhooks.endpoint_health import EndpointHealth, Notice
 from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
 from drf_webhooks.ids import uuid7
-from drf_webhooks.validators import validate_format, validate_url
+from drf_webhooks.indexes import SparseIndex
+from drf_webhooks.validators import validate_format, validate_overrides, validate_url
 
 __all__ = [
     "Attempt",
     "BaseObject",
     "Delivery",
     "Endpoint",
+    "EndpointHealth",
     "Event",
     "LearntPath",
+    "Notice",
+    "SparseIndex",
     "owner_model",
     "validate_url",
 ]
@@ -94,6 +99,14 @@ class Endpoint(models.Model):
         _("state"), max_length=16, choices=State.choices, default=State.ENABLED
     )
     disabled_reason = models.CharField(_("why disabled"), max_length=200, blank=True)
+    overrides = models.JSONField(
+        _("overrides"),
+        default=dict,
+        null=True,
+        blank=True,
+        validators=[validate_overrides],
+        help_text=_('Settings of its own, durations in seconds: {"MAX_AGE": 3600}.'),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -120,22 +133,9 @@ class Endpoint(models.Model):
         secret_keys.validate(self.secret)
         validate_format(self.format)
         custom_headers.validate(self.headers)
+        validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
-
-
-class SparseIndex(models.Index):
-    """A partial index where the database has them, a whole one elsewhere.
-
-    MariaDB and MySQL have none, and Django would leave the index out altogether. There the
-    rows that it is not for, whose column is null, lie together at one end.
-    """
-
-    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        whole = models.Index(fields=self.fields, name=self.name)
-        return whole.create_sql(model, schema_editor, using, **kwargs)
 
 
 class Event(models.Model):
@@ -260,13 +260,30 @@ class LearntPath(models.Model):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
 
-    def send_again(self) -> int:
+    def send_again(self, *, by_hand: bool = False, to_disabled: bool = False) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
 
         The event's message stays what it was. A worker that is about to settle one of them
-        is too late: its fence is an old one.
+        is too late: its fence is an old one. So the attempt takes the place of the next retry.
+
+        Args:
+            by_hand: A person asks for these few. They do not wait for an endpoint that is
+                paused, and a failure is not charged to it. One that is already on its way by
+                hand is left alone and not counted.
+            to_disabled: With ``by_hand``: send to disabled endpoints too. Else what is for
+                these waits until they are enabled.
+
         """
-        return self.filter(event__body__isnull=False).update(
+        chosen = self.filter(event__body__isnull=False)
+        if by_hand:
+            chosen = chosen.filter(is_by_hand=False)
+            is_heard = models.Q() if to_disabled else models.Q(endpoint__state="enabled")
+            sent = chosen.filter(is_heard)._make_due(is_by_hand=True)
+            return sent if to_disabled else sent + chosen.exclude(is_heard)._make_due()
+        return chosen._make_due()
+
+    def _make_due(self, *, is_by_hand: bool = False) -> int:
+        return self.update(
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
@@ -274,6 +291,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             settled_at=None,
             reason="",
             fence=models.F("fence") + 1,
+            is_by_hand=is_by_hand,
         )
 
 
@@ -307,6 +325,13 @@ class Delivery(models.Model):
     attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
     reason = models.CharField(
         _("reason"), max_length=200, blank=True, default="", help_text=_("Why it is dead.")
+    )
+    # A default of the database: rows are made by an INSERT that does not name it.
+    is_by_hand = models.BooleanField(
+        _("by hand"),
+        default=False,
+        db_default=False,
+        help_text=_("A person asked for this attempt: sent at once, and not charged."),
     )
     created_at = models.DateTimeField(_("created at"))
     settled_at = models.DateTimeField(_("settled at"), null=True)

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from drf_webhooks.changes import Key
 from drf_webhooks.clock import LATER, NOW, later, moment
@@ -29,6 +30,7 @@ __all__ = [
     "wanted",
     "withdraw",
     "write",
+    "write_to",
 ]
 
 #: What PostgreSQL notifies when something is due.
@@ -201,6 +203,27 @@ def write(
         ids = [key.get_db_prep_save(each.pk, connection=connection) for each in sendable]
         fan_out, more = _fan_out(connection, _table(using, Event), sendable)
         _execute(using, f"{fan_out} AND e.id IN ({marks})", [*more, *ids])
+
+
+def write_to(
+    event: Event, endpoints: Collection[uuid.UUID], using: str, *, is_by_hand: bool = False
+) -> None:
+    """Insert an event for chosen endpoints, whatever they subscribe to; due before all else."""
+    event.save(using=using, force_insert=True)
+    now = timezone.now()
+    Delivery.objects.using(using).bulk_create(
+        # Long past by every clock.
+        Delivery(
+            event=event,
+            endpoint_id=pk,
+            due_at=now - timedelta(days=1),
+            created_at=now,
+            is_by_hand=is_by_hand,
+        )
+        for pk in endpoints
+    )
+    if connections[using].vendor == "postgresql":
+        _execute(using, f"SELECT pg_notify('{CHANNEL}', '')", [])
 
 
 def _write_at_once(

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, router
 
-from drf_webhooks import outbox, pipeline
+from drf_webhooks import notices, outbox, pipeline
 from drf_webhooks.audit import audit
 from drf_webhooks.delivery import worker
 from drf_webhooks.models import Event
@@ -138,6 +138,10 @@ def assert_traced(
 def deliver_now(using: str = "default") -> int:
     """Deliver everything that is due, in this process and thread; return how many attempts.
 
-    Held events whose hold is over are released first.
+    Held events whose hold is over are released first, and notices about endpoints are told of.
     """
-    return worker.deliver_now(using, housekeeping=lambda: pipeline.keep_house(using))
+
+    def keep_house() -> int:
+        return pipeline.keep_house(using) + notices.tell(using)
+
+    return worker.deliver_now(using, housekeeping=keep_house)

@@ -1,6 +1,7 @@
 """When to try again, for any schedule and any answer."""
 
 import base64
+import itertools
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -9,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drf_webhooks.conf import Config
-from drf_webhooks.delivery.retries import LONGEST_RETRY_AFTER, retry_after, wait_before_next
+from drf_webhooks.delivery.retries import (
+    LONGEST_RETRY_AFTER,
+    attempt_times,
+    retry_after,
+    wait_before_next,
+)
 from drf_webhooks.delivery.sender import judge
 from drf_webhooks.delivery.signing import sign
 from drf_webhooks.delivery.transport import Answer, Failure
@@ -53,6 +59,70 @@ def test_the_whole_schedule_takes_a_little_over_three_days() -> None:
 
     assert age == timedelta(hours=75, minutes=35, seconds=5)
     assert wait_before_next(10, age=age, chance=0, asked=None, settings=settings) is None
+
+
+def attempted_at(settings: Config, chances: list[float]) -> list[timedelta]:
+    """Fail until a delivery is given up, and return when each attempt was."""
+    at = [timedelta(0)]
+    for chance in chances:
+        verdict = judge(
+            Answer(500, (), b""),
+            attempts=len(at),
+            age=at[-1],
+            now=NOON + at[-1],
+            chance=chance,
+            settings=settings,
+        )
+        if verdict.wait is None:
+            assert verdict.state == Delivery.State.DEAD
+            assert f"after {len(at)} attempts" in verdict.reason
+            return at
+        at.append(at[-1] + verdict.wait)
+    raise AssertionError
+
+
+@given(
+    chances=st.lists(st.floats(0, 1), min_size=13, max_size=13),
+    schedule=st.lists(st.timedeltas(timedelta(0), DAY), max_size=12),
+    jitter=st.floats(0, 1),
+    max_age=st.timedeltas(timedelta(0), 5 * DAY),
+)
+def test_d48_a_whole_life_keeps_to_the_schedule_and_ends_with_it_or_with_the_greatest_age(
+    chances: list[float], schedule: list[timedelta], jitter: float, max_age: timedelta
+) -> None:
+    settings = Config(RETRY_SCHEDULE=tuple(schedule), RETRY_JITTER=jitter, MAX_AGE=max_age)
+    second = timedelta(microseconds=2)
+
+    at = attempted_at(settings, chances)
+
+    for wait, step in zip(
+        (later - sooner for sooner, later in itertools.pairwise(at)), schedule, strict=False
+    ):
+        assert step <= wait <= step * (1 + jitter) + second
+    assert at[-1] <= max_age
+    number = len(at)
+    if number <= len(schedule):
+        assert at[-1] + schedule[number - 1] * (1 + jitter) + second > max_age
+    # What is announced when the worker starts is what comes, whatever chance does.
+    announced = attempt_times(settings)
+    assert len(announced) <= number
+    for (early, late), moment in zip(announced, at, strict=False):
+        assert early <= moment <= late + 12 * second
+
+
+@pytest.mark.parametrize(
+    ("chance", "last"),
+    [
+        (0, timedelta(hours=75, minutes=35, seconds=5)),
+        (1, timedelta(hours=90, minutes=42, seconds=6)),
+    ],
+)
+def test_d48_the_table_of_the_settings_as_they_are(chance: float, last: timedelta) -> None:
+    at = attempted_at(Config(), [chance] * 10)
+
+    assert len(at) == 10
+    assert at[-1] == last
+    assert attempt_times(Config())[-1][int(chance)] == last
 
 
 @pytest.mark.parametrize(

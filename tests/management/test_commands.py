@@ -3,14 +3,17 @@
 import socket
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import override_settings
+from django.utils import timezone
 
 from drf_webhooks import secret_keys
-from drf_webhooks.models import Attempt, Endpoint
+from drf_webhooks.models import Attempt, Endpoint, Notice
 from drf_webhooks.receiver_server import WebhookReceiver
 from drf_webhooks.registry import registry
 from drf_webhooks.testing import deliver_now
@@ -108,6 +111,14 @@ def test_what_cannot_be_is_refused(arguments: list[str], said: str) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["webhooks.endpoint.failing", "webhooks.*"])
+def test_an_endpoint_may_hear_of_endpoints(kind: str) -> None:
+    run("webhooks_endpoint", "add", URL, "--events", kind)
+
+    assert Endpoint.objects.get().event_types == [kind]
+
+
+@pytest.mark.django_db
 def test_without_resources_no_event_type_exists() -> None:
     with registry.isolated(), pytest.raises(CommandError, match="none; declare one"):
         run("webhooks_endpoint", "add", URL, "--events", "*")
@@ -124,6 +135,53 @@ def test_a_worker_ends_by_itself(ends: str) -> None:
     assert Attempt.objects.count() == len(receiver.requests) == 1
     assert "3 requests at once" in err
     assert "Stopped after 1 attempts." in err
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {},
+            (
+                "10 attempts at the earliest after 0:00:00, 0:00:05, 0:05:05, 0:35:05, 2:35:05, "
+                "7:35:05, 17:35:05, 1 day, 7:35:05, 2 days, 3:35:05, 3 days, 3:35:05; the last "
+                "after 3 days, 3:35:05 to 3 days, 18:42:06; none after 4 days, 0:00:00."
+            ),
+        ),
+        (
+            {
+                "MAX_AGE": timedelta(hours=1),
+                "RETRY_JITTER": 0,
+                "RETRY_SCHEDULE": [timedelta(minutes=1), timedelta(hours=1)],
+                "PER_EVENT_TYPE": {"a.b": {}, "a.*": {}},
+            },
+            (
+                "2 attempts at the earliest after 0:00:00, 0:01:00; the last after 0:01:00; none "
+                "after 1:00:00. 1 more of RETRY_SCHEDULE may come too late for MAX_AGE. "
+                "Other values for a.b, a.*."
+            ),
+        ),
+    ],
+)
+def test_d48_a_worker_says_what_schedule_the_settings_give(
+    settings: dict[str, Any], said: str
+) -> None:
+    with override_settings(DRF_WEBHOOKS=settings):
+        _, err = run("webhooks_worker", "--once")
+
+    assert said in err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_tells_of_notices() -> None:
+    endpoint = Endpoint.objects.create(url=URL, event_types=["*"])
+    now = timezone.now()
+    Notice.objects.create(endpoint=endpoint, kind="failing", created_at=now, due_at=now)
+
+    run("webhooks_worker", "--once")
+
+    assert Notice.objects.get().due_at is None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +12,8 @@ from django.db import connections, transaction
 from django.db.models import Case, F, Value, When
 
 from drf_webhooks.clock import NOW, moment
-from drf_webhooks.models import Attempt, Delivery, Endpoint
+from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds, may_be_sent
+from drf_webhooks.models import Attempt, Delivery, EndpointHealth
 
 __all__ = ["Leased", "database_now", "hand_back", "lease"]
 
@@ -41,6 +43,7 @@ class Leased:
     secret: str = field(repr=False)
     event_owner: Any
     endpoint_owner: Any
+    standing: Standing = field(default_factory=Standing)
 
 
 def database_now(using: str) -> datetime:
@@ -76,12 +79,15 @@ def lease(
 
     """
     now = database_now(using)
-    ids = _free(limit, using=using, now=now, each=each, in_air=in_air)
-    if not ids:
+    chosen = _free(limit, using=using, now=now, each=each, in_air=in_air)
+    if not chosen:
         return []
-    rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
     connection = connections[using]
     with transaction.atomic(using=using):
+        recovering = {endpoint for endpoint in chosen.values() if endpoint is not None}
+        rounds = begin_rounds(recovering, using=using, now=now, length=length)
+        ids = [pk for pk, endpoint in chosen.items() if endpoint is None or endpoint in rounds]
+        rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
         if connection.features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True)
         held = dict(rows.values_list("pk", "leased_at"))
@@ -94,31 +100,40 @@ def lease(
         found = (
             Delivery.objects.using(using)
             .filter(pk__in=ids, due_at=until)
-            .select_related("event", "endpoint")
+            .select_related("event", "endpoint__health")
             .order_by("created_at", "pk")
         )
-        return [_leased(each_row, now) for each_row in found]
+        leased = [_leased(each_row, now, rounds) for each_row in found]
+        fill_rounds(rounds, _in_rounds(leased), using=using)
+        return leased
 
 
 def _free(
     limit: int, *, using: str, now: datetime, each: int, in_air: Mapping[uuid.UUID, int]
-) -> list[int]:
-    """Return due deliveries of enabled endpoints, the oldest first, of many endpoints."""
+) -> dict[int, uuid.UUID | None]:
+    """Return due deliveries that may be sent, the oldest first, of many endpoints.
+
+    With each its endpoint, if that recovers and so needs a round.
+    """
     due = (
         Delivery.objects.using(using)
-        .filter(due_at__lte=now, endpoint__state=Endpoint.State.ENABLED)
+        .filter(may_be_sent(now), due_at__lte=now)
         .exclude(endpoint__in=[key for key, count in in_air.items() if count >= each])
         .order_by("due_at", "pk")
-        .values_list("pk", "endpoint")
+        .values_list("pk", "endpoint", "endpoint__health__ramp", "is_by_hand")
     )
     counts = dict(in_air)
-    chosen = []
+    rounds: Counter[uuid.UUID] = Counter()
+    chosen: dict[int, uuid.UUID | None] = {}
     # All at once: a cursor of the server would outlive its statement, and with a pool of
     # connections between us find itself on another one.
-    for pk, endpoint in due[: limit * _WIDTH]:
+    for pk, endpoint, ramp, is_by_hand in due[: limit * _WIDTH]:
+        is_in_round = ramp is not None and not is_by_hand
+        if counts.get(endpoint, 0) >= each or (is_in_round and rounds[endpoint] == ramp):
+            continue
         counts[endpoint] = counts.get(endpoint, 0) + 1
-        if counts[endpoint] <= each:
-            chosen.append(pk)
+        rounds[endpoint] += is_in_round
+        chosen[pk] = endpoint if is_in_round else None
         if len(chosen) == limit:
             break
     return chosen
@@ -142,7 +157,7 @@ def _end_lost(lost: Sequence[int], *, using: str, now: datetime, attempts: int) 
         for each in rows.select_related("endpoint")
     ]
     Attempt.objects.using(using).bulk_create(logged)
-    rows.update(attempt_count=F("attempt_count") + 1, leased_at=None)
+    rows.update(attempt_count=F("attempt_count") + 1, leased_at=None, is_by_hand=False)
     logger.warning("%d deliveries were held by a worker that is lost.", len(logged))
     dead = {each.delivery_id for each in logged if each.number >= attempts}
     if dead:
@@ -155,7 +170,8 @@ def _end_lost(lost: Sequence[int], *, using: str, now: datetime, attempts: int) 
     return dead
 
 
-def _leased(row: Delivery, now: datetime) -> Leased:
+def _leased(row: Delivery, now: datetime, rounds: Mapping[uuid.UUID, int]) -> Leased:
+    health: EndpointHealth | None = getattr(row.endpoint, "health", None)
     return Leased(
         delivery=row.pk,
         fence=row.fence,
@@ -173,7 +189,18 @@ def _leased(row: Delivery, now: datetime) -> Leased:
         secret=row.endpoint.secret,
         event_owner=row.event.owner_id,
         endpoint_owner=row.endpoint.owner_id,
+        standing=Standing(
+            event_type=row.event.type,
+            overrides=row.endpoint.overrides or {},
+            is_clean=health is None or health.is_clean,
+            is_by_hand=row.is_by_hand,
+            round=None if row.is_by_hand else rounds.get(row.endpoint.pk),
+        ),
     )
+
+
+def _in_rounds(leased: Sequence[Leased]) -> Counter[uuid.UUID]:
+    return Counter(each.endpoint for each in leased if each.standing.round is not None)
 
 
 def hand_back(leased: Sequence[Leased], *, using: str) -> None:
@@ -184,3 +211,7 @@ def hand_back(leased: Sequence[Leased], *, using: str) -> None:
         Delivery.objects.using(using).filter(
             pk__in=[each.delivery for each in leased], fence=Case(*fences)
         ).update(due_at=now, leased_at=None)
+        rounds = {
+            each.endpoint: each.standing.round for each in leased if each.standing.round is not None
+        }
+        fill_rounds(rounds, {}, using=using)

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 from drf_webhooks.conf import Config
 
-__all__ = ["retry_after", "wait_before_next"]
+__all__ = ["attempt_times", "retry_after", "wait_before_next"]
 
 #: A receiver cannot put its delivery off for longer than this.
 LONGEST_RETRY_AFTER = timedelta(days=1)
@@ -31,8 +31,10 @@ def wait_before_next(
     return None if age + wait > settings.MAX_AGE else wait
 
 
-def retry_after(text: str | None, *, now: datetime) -> timedelta | None:
-    """Return what a ``Retry-After`` header asks for, 0 to 1 day (RFC 9110, section 10.2.3).
+def retry_after(
+    text: str | None, *, now: datetime, longest: timedelta = LONGEST_RETRY_AFTER
+) -> timedelta | None:
+    """Return what a ``Retry-After`` header asks for, 0 to ``longest`` (RFC 9110, section 10.2.3).
 
     ``None`` for a missing header and for one that is neither seconds nor a date.
     """
@@ -41,11 +43,26 @@ def retry_after(text: str | None, *, now: datetime) -> timedelta | None:
     text = text.strip()
     if text.isascii() and text.isdigit():
         # Longer numbers than any clock: no need to convert them.
-        asked = timedelta(seconds=int(text[:9])) if len(text) < 10 else LONGEST_RETRY_AFTER  # noqa: PLR2004  # 9 digits are 31 years
+        asked = timedelta(seconds=int(text[:9])) if len(text) < 10 else longest  # noqa: PLR2004  # 9 digits are 31 years
     else:
         try:
             at = parsedate_to_datetime(text)
         except (ValueError, OverflowError):
             return None
         asked = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
-    return min(max(asked, timedelta(0)), LONGEST_RETRY_AFTER)
+    return min(max(asked, timedelta(0)), longest)
+
+
+def attempt_times(settings: Config) -> list[tuple[timedelta, timedelta]]:
+    """Return the earliest and the latest time of each attempt, after a delivery was made.
+
+    The last is the last that is sure to come: a later one may be over ``MAX_AGE``.
+    """
+    times = [(timedelta(0), timedelta(0))]
+    for wait in settings.RETRY_SCHEDULE:
+        early, late = times[-1]
+        late += wait * (1 + settings.RETRY_JITTER)
+        if late > settings.MAX_AGE:
+            break
+        times.append((early + wait, late))
+    return times

@@ -16,6 +16,7 @@ from drf_webhooks.delivery.signing import sign
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
 from drf_webhooks.exceptions import FormatError
 from drf_webhooks.models import Delivery
+from drf_webhooks.overrides import rules
 
 __all__ = ["Verdict", "attempt", "judge"]
 
@@ -46,6 +47,9 @@ async def attempt(
     refusal = _refusal(leased)
     if refusal is not None:
         return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=refusal)
+    settings = rules(
+        settings, event_type=leased.standing.event_type, overrides=leased.standing.overrides
+    )
     outcome = await _sent(leased, transport, settings, started_at)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
@@ -133,7 +137,9 @@ def judge(
         if wish == "abort-message":
             return Verdict(Delivery.State.DEAD, reason=f"The receiver aborted it with {what}.")
         if outcome.status in _PUT_OFF:
-            asked = retry_after(outcome.header("retry-after"), now=now)
+            asked = retry_after(
+                outcome.header("retry-after"), now=now, longest=settings.RETRY_AFTER_LIMIT
+            )
     wait = wait_before_next(attempts, age=age, chance=chance, asked=asked, settings=settings)
     if wait is None:
         why = f"Given up after {attempts} attempts over {age}; the last one: {what}."

@@ -16,7 +16,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("drf_webhooks", "0004_delivery_leased_at")]
+    dependencies = [("drf_webhooks", "0005_endpoint_health")]
 
     operations = [
         migrations.AddField(

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from drf_webhooks import custom_headers
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.formats import problem
-from drf_webhooks.event_types import is_pattern, patterns, refusal
+from drf_webhooks.event_types import OPERATIONAL, is_pattern, patterns, refusal
 from drf_webhooks.models import Endpoint, owner_model
 from drf_webhooks.registry import registered_event_types
 
@@ -93,10 +93,12 @@ class Command(BaseCommand):
 
 def _check(types: list[str]) -> None:
     declared = registered_event_types()
+    # "*" alone would be a mistake as long as no resource says anything.
+    more = {pattern for known in OPERATIONAL for pattern in patterns(known)} - {"*"}
     for each in types:
         if not is_pattern(each):
             raise CommandError(refusal(each))
-        if not any(each in patterns(known) for known in declared):
+        if each not in more and not any(each in patterns(known) for known in declared):
             known = ", ".join(sorted(declared)) or "none; declare one in webhooks.py"
             msg = f"No resource emits {each!r}. Event types: {known}."
             raise CommandError(msg)

@@ -10,8 +10,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from drf_webhooks.conf import config
+from drf_webhooks.conf import Config, config
+from drf_webhooks.delivery.retries import attempt_times
 from drf_webhooks.delivery.worker import Worker
+from drf_webhooks.notices import Teller
 from drf_webhooks.pipeline import keep_house
 
 __all__ = ["Command"]
@@ -54,12 +56,27 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         settings = config()
-        schedule = ", ".join(str(each) for each in settings.RETRY_SCHEDULE)
         self.stderr.write(
             f"Delivering from {using!r}: {options['concurrency'] or settings.CONCURRENCY} requests "
-            f"at once, {settings.ENDPOINT_CONCURRENCY} for one endpoint; attempts after 0, "
-            f"{schedule}; given up after {settings.MAX_AGE}."
+            f"at once, {settings.ENDPOINT_CONCURRENCY} for one endpoint. {_schedule(settings)}"
         )
         self.stderr.flush()
-        await worker.run(until_empty=options["until_empty"], once=options["once"])
+        with Teller(using, interval=settings.POLL_INTERVAL):
+            await worker.run(until_empty=options["until_empty"], once=options["once"])
         self.stderr.write(f"Stopped after {worker.attempts} attempts.")
+
+
+def _schedule(settings: Config) -> str:
+    """Say when attempts are made, as the settings together give it."""
+    times = attempt_times(settings)
+    last = f"the last after {times[-1][0]}"
+    if times[-1][1] != times[-1][0]:
+        last += f" to {times[-1][1]}"
+    waits = ", ".join(str(early) for early, _ in times)
+    said = f"{len(times)} attempts at the earliest after {waits}; {last}; none after "
+    said += f"{settings.MAX_AGE}."
+    more = len(settings.RETRY_SCHEDULE) + 1 - len(times)
+    if more:
+        said += f" {more} more of RETRY_SCHEDULE may come too late for MAX_AGE."
+    others = ", ".join(settings.PER_EVENT_TYPE)
+    return f"{said} Other values for {others}." if others else said
