@@ -95,6 +95,28 @@ def test_an_attempt_ends_in_time(script: Callable[[Client], None], status: int |
         assert "no answer came in time" in sent.answer.detail
 
 
+def test_a_receiver_that_reads_nothing_holds_no_connection() -> None:
+    """C33: to close it would wait until all is read that was written."""
+    ended = threading.Event()
+
+    def script(client: Client) -> None:
+        if deaf_until.wait(5):
+            client.wait()
+        ended.set()
+
+    deaf_until = threading.Event()
+
+    async def main(url: str) -> bool:
+        config = make_config(REQUEST_TIMEOUT=timedelta(seconds=0.3))
+        async with AiohttpTransport(config) as transport:
+            await transport.send(url, method="POST", headers={}, body=b"x" * 10_000_000)
+            deaf_until.set()
+            return await asyncio.to_thread(ended.wait, 3)
+
+    with RawServer(script) as server:
+        assert asyncio.run(main(server.url))
+
+
 class Flood:
     """Sends the same bytes until the client goes, and counts them."""
 
@@ -197,9 +219,14 @@ def breaking(*parts: bytes, reset: bool = False) -> Callable[[Client], None]:
         pytest.param(breaking(NOW), b"", id="C36-closed-before-the-body"),
         pytest.param(breaking(NOW + b"ab", reset=True), b"ab", id="C36-reset"),
         pytest.param(
-            breaking(STATUS + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n"),
+            answers(STATUS + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n"),
             b"hello",
-            id="C36-chunks-that-are-none",
+            id="C36-a-chunk-that-is-none",
+        ),
+        pytest.param(
+            answers(STATUS + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", b"zz\r\n"),
+            b"hello",
+            id="C36-a-later-chunk-that-is-none",
         ),
     ],
 )
@@ -210,6 +237,7 @@ def test_a_status_decides_though_the_body_breaks_off(
         sent = send(server.url)
 
     assert (sent.answer.status, sent.answer.end) == (200, "broken")
+    assert sent.seconds < sent.total_seconds
     assert body.startswith(sent.answer.body)
     assert sent.answer.detail.startswith(f"The body broke off after {len(sent.answer.body)} bytes.")
 

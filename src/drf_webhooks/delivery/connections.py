@@ -112,20 +112,29 @@ class _WatchedProtocol(ResponseHandler):
             return
         if trip.first_byte_at is None:
             trip.first_byte_at = self._loop.time()
-        while not trip.has_head and data:
+        start = 0
+        while not trip.has_head and start < len(data):
             # Apart from its head, a body that is wrong leaves the status right.
-            end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            head = data if end < len(_END_OF_HEAD) else data[:end]
-            trip.head_bytes += len(head)
-            data = data[len(head) :]
-            super().data_received(head)
+            found = data.find(_END_OF_HEAD, start)
+            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            trip.head_bytes += end - start
+            super().data_received(data[start:end])
+            start = end
             if trip.head_bytes > HEAD_BYTES and not trip.has_head:
                 msg = f"More than {HEAD_BYTES} bytes came before the end of the headers."
                 self.set_exception(HeaderTooLargeError(msg))
                 self._abort()
                 return
-        if data:
-            super().data_received(data)
+        if start < len(data):
+            super().data_received(data[start:])
+        if self._exception is not None:
+            self._break_off(self._exception)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Tell who reads a body that no more of it can be understood; aiohttp does not."""
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError(getattr(error, "message", "")))
 
     def _abort(self) -> None:
         self.force_close()
