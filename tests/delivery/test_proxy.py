@@ -1,5 +1,6 @@
 """An egress proxy, the authorities that are trusted, and what the environment says of both."""
 
+import asyncio
 import base64
 import os
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from drf_webhooks.delivery import trust
+from drf_webhooks.delivery.destinations import DestinationRefusedError
+from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
 from drf_webhooks.delivery.trust import has_authorities, tls_context
 from drf_webhooks.exceptions import ConfigurationError
 from tests.delivery.sending import BODY, home, send, send_all
@@ -107,6 +110,15 @@ def test_a_proxy_that_cannot_be_reached(listening: Any, scheme: str) -> None:
     assert sent.error == "proxy_error"
     assert sent.outcome.is_ours
     assert "s3cret" not in repr(sent)
+
+
+def test_with_a_proxy_nothing_else_is_looked_up() -> None:
+    resolver = ProxyResolver(Proxy.parse("http://proxy.internal:3128"), home)
+
+    assert asyncio.run(resolver.resolve("proxy.internal", 3128))
+    for host, port in (("a.example", 3128), ("proxy.internal", 80)):
+        with pytest.raises(DestinationRefusedError, match="is not the proxy"):
+            asyncio.run(resolver.resolve(host, port))
 
 
 async def unknown(*_: object) -> list[str]:

@@ -424,23 +424,28 @@ def test_a_request_is_sent_once_more_and_no_more() -> None:
     assert len(server.requests) == 3
 
 
+STRAY = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "when", [pytest.param(0.0, id="C42-with-the-answer"), pytest.param(0.15, id="C42-later")]
+    "parts",
+    [
+        pytest.param([OK + STRAY], id="C42-with-the-answer"),
+        pytest.param([OK[:-1], OK[-1:] + STRAY], id="C42-with-the-end-of-the-body"),
+        pytest.param([OK, STRAY], id="C42-later"),
+        pytest.param([OK, b"junk"], id="C42-later-and-no-http"),
+    ],
 )
-def test_bytes_that_nobody_asked_for_are_no_answer(when: float) -> None:
+def test_bytes_that_nobody_asked_for_are_no_answer(parts: list[bytes]) -> None:
     def script(client: Client) -> None:
         client.read()
-        stray = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n"
-        if when:
-            client.send(OK)
-            client._server.closing.wait(when)
-            client.send(stray)
-        else:
-            client.send(OK + stray)
+        for part in parts:
+            client.send(part)
+            client._server.closing.wait(0.1)
         client.wait()
 
     with RawServer(script) as server:
-        sent = send_all([server.url] * 2, pause=0.4)
+        sent = send_all([server.url] * 2, pause=0.3)
 
     assert [each.answer.status for each in sent] == [200, 200]
     assert server.connections == 2

@@ -108,7 +108,8 @@ class _WatchedProtocol(ResponseHandler):
             return
         if trip.is_over:
             # Bytes between two requests would be taken for the answer to the next one.
-            self._abort()
+            self.force_close()
+            trip.cut()
             return
         if trip.first_byte_at is None:
             trip.first_byte_at = self._loop.time()
@@ -123,7 +124,7 @@ class _WatchedProtocol(ResponseHandler):
             if trip.head_bytes > HEAD_BYTES and not trip.has_head:
                 msg = f"More than {HEAD_BYTES} bytes came before the end of the headers."
                 self.set_exception(HeaderTooLargeError(msg))
-                self._abort()
+                trip.cut()
                 return
         if start < len(data):
             super().data_received(data[start:])
@@ -135,11 +136,6 @@ class _WatchedProtocol(ResponseHandler):
         payload = self._payload
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             payload.set_exception(aiohttp.ClientPayloadError(getattr(error, "message", "")))
-
-    def _abort(self) -> None:
-        self.force_close()
-        if self.transport is not None:
-            self.transport.abort()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         # What is 1xx, save 101, comes before the answer proper.
@@ -164,7 +160,7 @@ class _TimedResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        await self.inner.close()
+        """Nothing is kept open."""
 
 
 class Connector(aiohttp.TCPConnector):

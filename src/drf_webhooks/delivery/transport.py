@@ -167,11 +167,12 @@ class AiohttpTransport:
         finally:
             trip.is_over = True
             current.reset(token)
-            if response is None or not response.closed:
+            if response is None:
+                trip.cut()
+            elif not response.closed:
                 # The rest is not wanted, and so neither is the connection.
                 trip.cut()
-                if response is not None:
-                    response.close()
+                response.close()
         if self._proxy is not None and response.status == _PROXY_AUTH:
             return Failure("proxy_auth", "The proxy answered 407.", trip.timing())
         return Answer(response.status, _headers(response), bytes(kept), end, detail, trip.timing())
