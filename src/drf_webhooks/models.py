@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -274,6 +274,15 @@ class LearntPath(models.Model):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
 
+    def failed(self, since: datetime, until: datetime) -> "DeliveryQuerySet":
+        """Leave those that died in a stretch of time, and were not said anew since."""
+        return self.filter(
+            state=Delivery.State.DEAD,
+            settled_at__gte=since,
+            settled_at__lt=until,
+            replaced_by=None,
+        )
+
     def send_again(self) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
 
@@ -321,6 +330,9 @@ class Delivery(models.Model):
     )
     created_at = models.DateTimeField(_("created at"))
     settled_at = models.DateTimeField(_("settled at"), null=True)
+    replaced_by = models.UUIDField(
+        _("replaced by"), null=True, help_text=_("The event that says the same anew.")
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -335,7 +347,12 @@ class Delivery(models.Model):
                 fields=["due_at"],
                 condition=models.Q(due_at__isnull=False),
                 name="drf_webhooks_delivery_due",
-            )
+            ),
+            SparseIndex(
+                fields=["state", "settled_at"],
+                condition=models.Q(state="dead"),
+                name="drf_webhooks_delivery_dead",
+            ),
         ]
 
     def __str__(self) -> str:
