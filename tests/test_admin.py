@@ -126,6 +126,10 @@ def test_what_an_event_says_and_why_it_does_not(admin: Client, endpoint: Endpoin
     event.held_until = timezone.now()
     event.save()
     assert "held" in admin.get(page("event_changelist")).content.decode()
+    event.held_until = None
+    event.retired_at = timezone.now()
+    event.save()
+    assert "retired" in admin.get(page("event_changelist")).content.decode()
 
 
 def test_long_answers_are_cut(admin: Client, endpoint: Endpoint) -> None:

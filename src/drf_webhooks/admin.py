@@ -114,6 +114,8 @@ class EventAdmin(ReadOnlyAdmin):
     def status(self, event: Event) -> str:
         if event.held_until is not None:
             return str(_("held"))
+        if event.retired_at is not None:
+            return str(_("retired"))
         return str(_("parked")) if event.error else str(_("recorded"))
 
     @admin.display(description=_("message"))

@@ -107,6 +107,18 @@ class Config:
     #: Longest response body that is read and kept in the attempt log, in bytes.
     RESPONSE_LOG_BYTES: int = 4096
 
+    #: How long an event's message and its attempts are kept. ``None`` keeps them as long as
+    #: the event.
+    PAYLOAD_RETENTION: timedelta | None = timedelta(days=30)
+
+    #: How long events and their deliveries are kept. Never forgotten is what still waits to be
+    #: delivered. ``None`` keeps them for ever.
+    EVENT_RETENTION: timedelta | None = timedelta(days=90)
+
+    #: Let workers forget what is older, a little at a time. ``False`` leaves it to
+    #: ``webhooks_prune``.
+    PRUNE_IN_WORKER: bool = True
+
     #: Networks that a receiver may have besides the public internet, as ``"10.0.0.0/8"``.
     #: For development: ``("127.0.0.0/8", "::1/128")``.
     ALLOWED_NETWORKS: tuple[str, ...] = ()
@@ -173,6 +185,10 @@ def _contradictions(read: Config) -> list[str]:
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")
+    for key in ("PAYLOAD_RETENTION", "EVENT_RETENTION"):
+        kept = getattr(read, key)
+        if kept is not None and kept <= timedelta(0):
+            found.append(f"{NAME}[{key!r}] is {kept}. It must be longer than 0, or None.")
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)!r}. It must be at least 1."
         for key in ("CONCURRENCY", "ENDPOINT_CONCURRENCY")

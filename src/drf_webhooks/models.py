@@ -157,7 +157,8 @@ class Event(models.Model):
 
     It is *held* while its session is open or its serialization is left to the worker
     (``held_until`` is set, no body), *parked* if it could not be serialized (``error`` says
-    why), and else *recorded*: its body never changes again.
+    why), and else *recorded*: its body never changes again, until it is *retired*: then its
+    message and its attempts are no longer kept, and some time later the row goes too.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -189,6 +190,9 @@ class Event(models.Model):
     )
     error = models.TextField(_("why parked"), blank=True, default="")
     created_at = models.DateTimeField(_("created at"))
+    retired_at = models.DateTimeField(
+        _("retired at"), null=True, help_text=_("Since when its message is not kept any more.")
+    )
 
     class Meta:
         verbose_name = _("event")
@@ -200,6 +204,11 @@ class Event(models.Model):
                 fields=["recheck_at"],
                 condition=models.Q(recheck_at__isnull=False),
                 name="drf_webhooks_event_recheck",
+            ),
+            SparseIndex(
+                fields=["retired_at", "created_at"],
+                condition=models.Q(retired_at__isnull=True),
+                name="drf_webhooks_event_kept",
             ),
         ]
 

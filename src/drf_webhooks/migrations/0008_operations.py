@@ -1,12 +1,11 @@
-"""Let operators replay what failed.
+"""Let operators replay what failed, and forget what is old.
 
-Cost: adds a nullable column without a default, which rewrites no table, and a partial index of
-dead deliveries; on MariaDB and MySQL a whole one. Building it takes a lock against writes for
-as long as it takes to read the table of deliveries.
-Old code on the new schema: works, ignores the column.
-New code on the old schema: fails at the first delivery; migrate before the processes are
-replaced.
-Backwards: drops the column; what was said anew may be said anew once more.
+Cost: adds nullable columns without a default, which rewrites no table, and two partial indexes,
+of dead deliveries and of events whose message is kept; on MariaDB and MySQL whole ones.
+Building each takes a lock against writes for as long as it takes to read its table.
+Old code on the new schema: works, ignores the columns.
+New code on the old schema: fails at the first event; migrate before the processes are replaced.
+Backwards: drops the columns; what was said anew may be said anew once more.
 """
 
 import drf_webhooks.models
@@ -24,6 +23,23 @@ class Migration(migrations.Migration):
                 help_text="The event that says the same anew.",
                 null=True,
                 verbose_name="replaced by",
+            ),
+        ),
+        migrations.AddField(
+            model_name="event",
+            name="retired_at",
+            field=models.DateTimeField(
+                help_text="Since when its message is not kept any more.",
+                null=True,
+                verbose_name="retired at",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="event",
+            index=drf_webhooks.models.SparseIndex(
+                condition=models.Q(("retired_at__isnull", True)),
+                fields=["retired_at", "created_at"],
+                name="drf_webhooks_event_kept",
             ),
         ),
         migrations.AddIndex(

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 from argparse import ArgumentParser
-from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -12,7 +11,7 @@ from django.db import connections
 
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.worker import Worker
-from drf_webhooks.pipeline import keep_house
+from drf_webhooks.housekeeping import Housekeeper
 
 __all__ = ["Command"]
 
@@ -47,7 +46,7 @@ class Command(BaseCommand):
     async def _run(self, using: str, options: dict[str, Any]) -> None:
         worker = Worker(
             using,
-            housekeeping=partial(keep_house, using),
+            housekeeping=Housekeeper(using),
             concurrency=options["concurrency"],
         )
         loop = asyncio.get_running_loop()
