@@ -8,7 +8,7 @@ from django.core.management.base import OutputWrapper
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drf_webhooks.management.terminal import Line, Pace, bar
+from drf_webhooks.management.terminal import Line, Pace, age, bar
 from tests.terminals import terminal
 
 
@@ -90,3 +90,11 @@ def test_without_a_rate_nobody_waits() -> None:
 )
 def test_a_bar_shows_how_far_it_is(done: int, total: int, shown: str) -> None:
     assert bar(done, total) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172_800, "2d"), (172_799, "47h")],
+)
+def test_a_length_isage(seconds: int, text: str) -> None:
+    assert age(timedelta(seconds=seconds)) == text

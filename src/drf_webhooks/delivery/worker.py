@@ -59,6 +59,11 @@ class Worker:
         self._changed = asyncio.Event()
         self._is_woken = False
 
+    @property
+    def in_air(self) -> int:
+        """How many requests are in the air."""
+        return len(self._in_air)
+
     def stop(self) -> None:
         """Finish what is in the air and end; called again, end at once.
 

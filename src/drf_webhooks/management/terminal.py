@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
-__all__ = ["Line", "Pace", "bar"]
+__all__ = ["Line", "Pace", "age", "bar"]
 
 _BAR = 24
 
@@ -36,6 +36,7 @@ class Line:
     Args:
         stream: Where to.
         every: How often a new line is written where no terminal is.
+        log: Takes such a line instead of the stream.
         clock: Seconds that only grow.
 
     """
@@ -45,11 +46,13 @@ class Line:
         stream: Stream,
         *,
         every: timedelta = timedelta(minutes=1),
+        log: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_live = stream.isatty()
         self._stream = stream
         self._every = every.total_seconds()
+        self._log = log
         self._clock = clock
         self._written_at = clock()
         self._width = 0
@@ -65,7 +68,8 @@ class Line:
             return
         self._written_at = self._clock()
         if not self.is_live:
-            self._stream.write(text, str, "\n")
+            write = self._log or (lambda line: self._stream.write(line, str, "\n"))
+            write(text)
         else:
             # Without the last column: a full line would be wrapped, and not be written over.
             shown = text[: shutil.get_terminal_size().columns - 1]
@@ -118,3 +122,12 @@ def bar(done: int, total: int) -> str:
     part = min(done / total, 1) if total else 1
     filled = int(part * _BAR)
     return f"[{'#' * filled}{'-' * (_BAR - filled)}] {done}/{total}  {part:4.0%}"
+
+
+def age(length: timedelta) -> str:
+    """Return a length of time in its greatest unit, of which there are at least two."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

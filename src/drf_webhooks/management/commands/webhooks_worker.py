@@ -12,6 +12,8 @@ from django.db import connections
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.housekeeping import Housekeeper
+from drf_webhooks.management.live import Live
+from drf_webhooks.management.terminal import Line
 
 __all__ = ["Command"]
 
@@ -60,5 +62,11 @@ class Command(BaseCommand):
             f"{schedule}; given up after {settings.MAX_AGE}."
         )
         self.stderr.flush()
-        await worker.run(until_empty=options["until_empty"], once=options["once"])
+        log = logger.info if logger.isEnabledFor(logging.INFO) else None
+        live = asyncio.create_task(Live(worker, Line(self.stderr, log=log), using=using).run())
+        try:
+            await worker.run(until_empty=options["until_empty"], once=options["once"])
+        finally:
+            live.cancel()
+            await asyncio.wait([live])
         self.stderr.write(f"Stopped after {worker.attempts} attempts.")
