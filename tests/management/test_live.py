@@ -98,6 +98,7 @@ def test_a_rate_is_that_since_the_line_before() -> None:
     asyncio.run(live._show())
     work.attempts = 60
     asyncio.run(live._show())
+    live.close()
 
     assert [each.split(",")[0] for each in out.getvalue().splitlines()] == ["25/s", "5/s"]
 
@@ -109,7 +110,7 @@ def test_a_database_that_fails_leaves_its_part_out(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(Delivery._meta, "db_table", "there_is_no_such_table")
         asyncio.run(live._show())
-    live._pool.shutdown()
+    live.close()
 
     assert out.getvalue() == "0/s, 7 in the air\n"
 

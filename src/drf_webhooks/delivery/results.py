@@ -10,6 +10,7 @@ from django.db.models import F, Q
 
 from drf_webhooks.delivery.leases import Leased, database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint
+from drf_webhooks.signals import SettledAttempt, attempts_settled
 
 __all__ = ["Result", "settle"]
 
@@ -52,7 +53,24 @@ def settle(results: Sequence[Result], *, using: str) -> int:
     refused = len(results) - kept
     if refused:
         logger.warning("%d results came after their lease and were refused.", refused)
+    if attempts_settled.has_listeners(Delivery):
+        told = tuple(_told(each) for each in results)
+        attempts_settled.send_robust(Delivery, attempts=told, refused=refused, using=using)
     return refused
+
+
+def _told(result: Result) -> SettledAttempt:
+    return SettledAttempt(
+        delivery=result.leased.delivery,
+        endpoint=result.leased.endpoint,
+        message_id=result.leased.message_id,
+        number=result.leased.attempt_count + 1,
+        started_at=result.started_at,
+        duration=result.duration,
+        state=str(result.state),
+        status=result.status,
+        error=result.error,
+    )
 
 
 def _is_plain(result: Result) -> bool:

@@ -77,8 +77,12 @@ class Live:
                     await self._show()
         finally:
             self._line.clear()
-            self._pool.submit(connections.close_all)
-            self._pool.shutdown()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.submit(connections.close_all)
+        self._pool.shutdown()
 
     async def _show(self) -> None:
         now = self._clock()

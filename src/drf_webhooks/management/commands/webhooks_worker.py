@@ -14,6 +14,7 @@ from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.housekeeping import Housekeeper
 from drf_webhooks.management.live import Live
 from drf_webhooks.management.terminal import Line
+from drf_webhooks.signals import worker_started
 
 __all__ = ["Command"]
 
@@ -43,6 +44,7 @@ class Command(BaseCommand):
         if options["concurrency"] is not None and options["concurrency"] < 1:
             msg = f"--concurrency is {options['concurrency']}. It must be at least 1."
             raise CommandError(msg)
+        worker_started.send_robust(Worker, using=using)
         asyncio.run(self._run(using, options))
 
     async def _run(self, using: str, options: dict[str, Any]) -> None:
