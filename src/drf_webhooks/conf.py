@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from datetime import timedelta
@@ -119,6 +120,13 @@ class Config:
     #: ``webhooks_prune``.
     PRUNE_IN_WORKER: bool = True
 
+    #: Who sends this as ``Authorization: Bearer …`` may read the metrics. ``None`` lets only staff
+    #: who may see deliveries.
+    METRICS_TOKEN: str | None = dataclasses.field(default=None, repr=False)
+
+    #: Where each worker serves what it has counted, as ``"0.0.0.0:9108"``. ``None``: nowhere.
+    METRICS_BIND: str | None = None
+
     #: Networks that a receiver may have besides the public internet, as ``"10.0.0.0/8"``.
     #: For development: ``("127.0.0.0/8", "::1/128")``.
     ALLOWED_NETWORKS: tuple[str, ...] = ()
@@ -185,6 +193,11 @@ def _contradictions(read: Config) -> list[str]:
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")
+    if read.METRICS_BIND is not None and not re.fullmatch(r".*:[0-9]{1,5}", read.METRICS_BIND):
+        found.append(
+            f"{NAME}['METRICS_BIND'] is {read.METRICS_BIND!r}. It must be an address and a port, "
+            "as '0.0.0.0:9108'."
+        )
     for key in ("PAYLOAD_RETENTION", "EVENT_RETENTION"):
         kept = getattr(read, key)
         if kept is not None and kept <= timedelta(0):

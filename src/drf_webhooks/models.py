@@ -17,6 +17,7 @@ from drf_webhooks import secret_keys
 from drf_webhooks.conf import given
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
+from drf_webhooks.trace_context import traceparent
 
 __all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
 
@@ -190,6 +191,14 @@ class Event(models.Model):
     )
     error = models.TextField(_("why parked"), blank=True, default="")
     created_at = models.DateTimeField(_("created at"))
+    traceparent = models.CharField(
+        _("trace"),
+        max_length=55,
+        blank=True,
+        default=traceparent,
+        db_default="",
+        help_text=_("The trace of the change, as W3C writes it."),
+    )
     retired_at = models.DateTimeField(
         _("retired at"), null=True, help_text=_("Since when its message is not kept any more.")
     )

@@ -39,6 +39,8 @@ class Leased:
     secret: str
     event_owner: Any
     endpoint_owner: Any
+    #: The trace of the change, or an empty text.
+    traceparent: str = ""
 
 
 def database_now(using: str) -> datetime:
@@ -129,6 +131,7 @@ def _leased(row: Delivery, now: datetime) -> Leased:
         secret=row.endpoint.secret,
         event_owner=row.event.owner_id,
         endpoint_owner=row.endpoint.owner_id,
+        traceparent=row.event.traceparent,
     )
 
 

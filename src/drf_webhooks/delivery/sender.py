@@ -56,6 +56,8 @@ async def attempt(
             body=leased.body,
         ),
     }
+    if leased.traceparent:
+        headers["traceparent"] = leased.traceparent
     outcome = await transport.post(leased.url, headers=headers, body=leased.body)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(

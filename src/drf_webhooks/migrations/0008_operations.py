@@ -1,6 +1,7 @@
-"""Let operators replay what failed, and forget what is old.
+"""Let operators replay what failed, forget what is old, and follow a change's trace.
 
-Cost: adds nullable columns without a default, which rewrites no table, and two partial indexes,
+Cost: adds nullable columns, and one with a constant default that the database keeps, which
+rewrites no table (SQLite: copies that of events); and two partial indexes,
 of dead deliveries and of events whose message is kept; on MariaDB and MySQL whole ones.
 Building each takes a lock against writes for as long as it takes to read its table.
 Old code on the new schema: works, ignores the columns.
@@ -9,6 +10,7 @@ Backwards: drops the columns; what was said anew may be said anew once more.
 """
 
 import drf_webhooks.models
+import drf_webhooks.trace_context
 from django.db import migrations, models
 
 
@@ -32,6 +34,18 @@ class Migration(migrations.Migration):
                 help_text="Since when its message is not kept any more.",
                 null=True,
                 verbose_name="retired at",
+            ),
+        ),
+        migrations.AddField(
+            model_name="event",
+            name="traceparent",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                default=drf_webhooks.trace_context.traceparent,
+                help_text="The trace of the change, as W3C writes it.",
+                max_length=55,
+                verbose_name="trace",
             ),
         ),
         migrations.AddIndex(
