@@ -1,7 +1,7 @@
 """Replay: bring endpoints what failed, or what they never heard, as it was said or said anew."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "Span",
     "count_failed",
     "count_missing",
+    "replay_chosen",
     "replay_failed",
     "replay_missing",
     "replay_one",
@@ -155,23 +156,27 @@ def replay_missing(
 
 def replay_one(pk: int, *, using: str, is_anew: bool = False) -> Lot:
     """Send one delivery again, whatever became of it; ``replayed`` is 0 if that cannot be."""
-    rows = Delivery.objects.using(using).filter(pk=pk)
+    return replay_chosen([pk], using=using, is_anew=is_anew)
+
+
+def replay_chosen(pks: Collection[int], *, using: str, is_anew: bool = False) -> Lot:
+    """Send chosen deliveries again, whatever became of them, in one transaction."""
+    rows = Delivery.objects.using(using).filter(pk__in=pks)
     with transaction.atomic(using=using):
         events = _locked(set(rows.values_list("event", flat=True)), using, is_anew=is_anew)
         rows = rows.filter(event__in=list(events))
         if not is_anew:
-            return Lot(1, _revive(rows, using))
+            return Lot(len(pks), _revive(rows, using))
         count = _renewed(rows, events, using)
-        if count:
-            # Not both: the new event takes the place of what still waits.
-            rows.filter(state=Delivery.State.WAITING).update(
-                state=Delivery.State.DEAD,
-                due_at=None,
-                settled_at=database_now(using),
-                fence=F("fence") + 1,
-                reason="Said anew.",
-            )
-    return Lot(1, count)
+        # Not both: the new event takes the place of what still waits.
+        rows.filter(state=Delivery.State.WAITING).exclude(replaced_by=None).update(
+            state=Delivery.State.DEAD,
+            due_at=None,
+            settled_at=database_now(using),
+            fence=F("fence") + 1,
+            reason="Said anew.",
+        )
+    return Lot(len(pks), count)
 
 
 def _failed(
