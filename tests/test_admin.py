@@ -166,8 +166,9 @@ def test_endpoints_are_disabled_and_enabled(admin: Client, endpoint: Endpoint) -
         assert bool(endpoint.disabled_reason) is (state == "disabled")
 
 
-def act(admin: Client, name: str, action: str, pk: Any) -> None:
-    admin.post(page(f"{name}_changelist"), {"action": action, "_selected_action": [pk]})
+def act(client: Client, name: str, action: str, *pks: Any) -> str:
+    data = {"action": action, "_selected_action": pks}
+    return client.post(page(f"{name}_changelist"), data, follow=True).content.decode()
 
 
 def test_a_form_that_was_open_does_not_undo_what_the_worker_did(
@@ -282,6 +283,10 @@ def test_what_an_event_says_and_why_it_does_not(admin: Client, endpoint: Endpoin
     event.held_until = timezone.now()
     event.save()
     assert "held" in admin.get(page("event_changelist")).content.decode()
+    event.held_until = None
+    event.retired_at = timezone.now()
+    event.save()
+    assert "retired" in admin.get(page("event_changelist")).content.decode()
 
 
 def test_long_answers_are_cut(admin: Client, endpoint: Endpoint) -> None:
@@ -316,3 +321,63 @@ def test_sending_again_needs_the_permission_to_change(endpoint: Endpoint) -> Non
 
     delivery.refresh_from_db()
     assert delivery.fence == 0
+
+
+def died(age: timedelta = timedelta(minutes=1)) -> None:
+    Delivery.objects.update(
+        state="dead", due_at=None, settled_at=timezone.now() - age, reason="Given up."
+    )
+
+
+def test_what_failed_is_replayed_for_chosen_endpoints(admin: Client, endpoint: Endpoint) -> None:
+    other = Endpoint.objects.create(url="https://b.example/", event_types=["core.deposit.*"])
+    make_attempts(2)
+    died()
+
+    assert "2 deliveries are due now." in act(admin, "endpoint", "replay_failed", endpoint.pk)
+
+    assert Delivery.objects.filter(endpoint=endpoint, state="waiting").count() == 2
+    assert Delivery.objects.filter(endpoint=other, state="dead").count() == 2
+    died(timedelta(days=8))
+    assert "0 deliveries are due now." in act(admin, "endpoint", "replay_failed", endpoint.pk)
+
+
+def test_very_much_is_replayed_a_part_at_a_time(
+    admin: Client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drf_webhooks.admin._MOST_REPLAYED", 2)
+    make_attempts(2)
+    died()
+
+    assert "There may be more" in act(admin, "endpoint", "replay_failed", endpoint.pk)
+
+
+def test_chosen_deliveries_are_said_anew(admin: Client, endpoint: Endpoint) -> None:
+    make_attempts(2)
+    first, second = Delivery.objects.order_by("pk")
+    Event.objects.filter(pk=second.event_id).update(resource="gone")
+
+    shown = act(admin, "delivery", "say_anew", first.pk, second.pk)
+
+    assert "1 delivery is said anew." in shown
+    assert "nothing can be said any more" in shown
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == ("dead", "waiting")
+    assert Event.objects.get(pk=first.replaced_by).data["id"] == first.event.data["id"]
+
+
+def test_replaying_needs_the_permission_to_change_deliveries(endpoint: Endpoint) -> None:
+    user = User.objects.create(username="viewer", is_staff=True)
+    for name in ("view_delivery", "view_endpoint", "change_endpoint"):
+        user.user_permissions.add(Permission.objects.get(codename=name))
+    client = Client()
+    client.force_login(user)
+    make_attempts(1)
+    died()
+
+    act(client, "endpoint", "replay_failed", endpoint.pk)
+    act(client, "delivery", "say_anew", Delivery.objects.get().pk)
+
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
+    assert Event.objects.count() == 1

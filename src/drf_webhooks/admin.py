@@ -2,17 +2,19 @@
 
 import contextlib
 import json
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from drf_webhooks import endpoints
+from drf_webhooks import endpoints, replay
 from drf_webhooks.conf import config
 from drf_webhooks.custom_headers import masked
 from drf_webhooks.delivery.failures import ERRORS
@@ -23,6 +25,8 @@ from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, E
 __all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin", "NoticeAdmin"]
 
 _SHOWN_CHARACTERS = 20_000
+_REPLAYED = timedelta(days=7)
+_MOST_REPLAYED = 10_000
 
 
 def _shown(data: bytes | memoryview | None) -> str:
@@ -107,7 +111,7 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
         "created_at",
         "updated_at",
     )
-    actions = ("enable", "enable_and_skip", "disable", "recover", "send_test")
+    actions = ("enable", "enable_and_skip", "disable", "recover", "send_test", "replay_failed")
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "overrides", "state"]
@@ -173,6 +177,24 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
         count = len(queryset)
         self._say(request, ngettext("%d test is sent.", "%d tests are sent.", count), count)
 
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """As sending again: it changes deliveries, not endpoints."""
+        return request.user.has_perm("drf_webhooks.change_delivery")
+
+    @admin.action(description=_("Send again what died in the last 7 days"), permissions=["replay"])
+    def replay_failed(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        within = replay.span(timezone.now() - _REPLAYED, using=queryset.db)
+        count = 0
+        for lot in replay.replay_failed(within, using=queryset.db, endpoints=queryset):
+            count += lot.replayed
+            if count >= _MOST_REPLAYED:
+                # A request has an end. The rest is still dead, and the same action goes on.
+                rest = _("There may be more: do it again, or use webhooks_replay.")
+                self.message_user(request, rest, messages.WARNING)
+                break
+        text = ngettext("%d delivery is due now.", "%d deliveries are due now.", count)
+        self._say(request, text, count)
+
     def _say(self, request: HttpRequest, text: str, count: int) -> None:
         self.message_user(request, text % count, messages.SUCCESS)
 
@@ -211,6 +233,8 @@ class EventAdmin(ReadOnlyAdmin):
     def status(self, event: Event) -> str:
         if event.held_until is not None:
             return str(_("held"))
+        if event.retired_at is not None:
+            return str(_("retired"))
         return str(_("parked")) if event.error else str(_("recorded"))
 
     @admin.display(description=_("message"))
@@ -223,11 +247,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """What is to be brought where, and how far that is."""
 
     list_display = ("id", "event", "endpoint", "state", "attempt_count", "due_at", "reason")
-    list_filter = ("state", "endpoint")
+    list_filter = ("state", "settled_at", ("replaced_by", admin.EmptyFieldListFilter), "endpoint")
     list_select_related = ("event", "endpoint")
     ordering = ("-id",)
     search_fields = ("=event__id", "=event__object_key")
-    actions = ("send_again", "send_again_to_disabled")
+    actions = ("send_again", "send_again_to_disabled", "say_anew")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         deliveries: QuerySet[Delivery] = super().get_queryset(request)
@@ -251,6 +275,18 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def _say_due(self, request: HttpRequest, count: int) -> None:
         text = ngettext("%d delivery is due now.", "%d deliveries are due now.", count)
         self.message_user(request, text % count, messages.SUCCESS)
+
+    @admin.action(
+        description=_("Say anew, of the objects as they are now"), permissions=["send_again"]
+    )
+    def say_anew(self, request: HttpRequest, queryset: DeliveryQuerySet) -> None:
+        pks = list(queryset.values_list("pk", flat=True))
+        lot = replay.replay_chosen(pks, using=queryset.db, is_anew=True)
+        text = ngettext("%d delivery is said anew.", "%d deliveries are said anew.", lot.replayed)
+        self.message_user(request, text % lot.replayed, messages.SUCCESS)
+        if lot.replayed < lot.looked_at:
+            rest = _("Of the objects of the others nothing can be said any more.")
+            self.message_user(request, rest, messages.WARNING)
 
 
 @admin.register(Attempt)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from datetime import timedelta
@@ -188,6 +189,25 @@ class Config:
     #: Longest response body that is kept in the attempt log, in bytes. Not much more is read.
     RESPONSE_LOG_BYTES: int = 4096
 
+    #: How long an event's message and its attempts are kept. ``None`` keeps them as long as
+    #: the event.
+    PAYLOAD_RETENTION: timedelta | None = timedelta(days=30)
+
+    #: How long events and their deliveries are kept. Never forgotten is what still waits to be
+    #: delivered. ``None`` keeps them for ever.
+    EVENT_RETENTION: timedelta | None = timedelta(days=90)
+
+    #: Let workers forget what is older, a little at a time. ``False`` leaves it to
+    #: ``webhooks_prune``.
+    PRUNE_IN_WORKER: bool = True
+
+    #: Who sends this as ``Authorization: Bearer …`` may read the metrics. ``None`` lets only staff
+    #: who may see deliveries.
+    METRICS_TOKEN: str | None = dataclasses.field(default=None, repr=False)
+
+    #: Where each worker serves what it has counted, as ``"0.0.0.0:9108"``. ``None``: nowhere.
+    METRICS_BIND: str | None = None
+
     #: Networks that a receiver may have besides the public internet, as ``"10.0.0.0/8"``.
     #: For development: ``("127.0.0.0/8", "::1/128")``.
     ALLOWED_NETWORKS: tuple[str, ...] = ()
@@ -266,6 +286,15 @@ def _contradictions(read: Config) -> list[str]:
         found.append(
             f"{NAME}['BREAKER_RATE'] is {read.BREAKER_RATE}. It must be above 0, and 1 at most."
         )
+    if read.METRICS_BIND is not None and not re.fullmatch(r".*:[0-9]{1,5}", read.METRICS_BIND):
+        found.append(
+            f"{NAME}['METRICS_BIND'] is {read.METRICS_BIND!r}. It must be an address and a port, "
+            "as '0.0.0.0:9108'."
+        )
+    for key in ("PAYLOAD_RETENTION", "EVENT_RETENTION"):
+        kept = getattr(read, key)
+        if kept is not None and kept <= timedelta(0):
+            found.append(f"{NAME}[{key!r}] is {kept}. It must be longer than 0, or None.")
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)!r}. It must be at least 1."
         for key in _COUNTS

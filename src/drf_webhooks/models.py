@@ -1,7 +1,7 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from drf_webhooks.endpoint_health import EndpointHealth, Notice
 from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
 from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
+from drf_webhooks.trace_context import traceparent
 from drf_webhooks.validators import validate_format, validate_overrides, validate_url
 
 __all__ = [
@@ -143,7 +144,8 @@ class Event(models.Model):
 
     It is *held* while its session is open or its serialization is left to the worker
     (``held_until`` is set, no body), *parked* if it could not be serialized (``error`` says
-    why), and else *recorded*: its body never changes again.
+    why), and else *recorded*: its body never changes again, until it is *retired*: then its
+    message and its attempts are no longer kept, and some time later the row goes too.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -175,6 +177,17 @@ class Event(models.Model):
     )
     error = models.TextField(_("why parked"), blank=True, default="")
     created_at = models.DateTimeField(_("created at"))
+    traceparent = models.CharField(
+        _("trace"),
+        max_length=55,
+        blank=True,
+        default=traceparent,
+        db_default="",
+        help_text=_("The trace of the change, as W3C writes it."),
+    )
+    retired_at = models.DateTimeField(
+        _("retired at"), null=True, help_text=_("Since when its message is not kept any more.")
+    )
 
     class Meta:
         verbose_name = _("event")
@@ -186,6 +199,11 @@ class Event(models.Model):
                 fields=["recheck_at"],
                 condition=models.Q(recheck_at__isnull=False),
                 name="drf_webhooks_event_recheck",
+            ),
+            SparseIndex(
+                fields=["retired_at", "created_at"],
+                condition=models.Q(retired_at__isnull=True),
+                name="drf_webhooks_event_kept",
             ),
         ]
 
@@ -259,6 +277,15 @@ class LearntPath(models.Model):
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
+
+    def failed(self, since: datetime, until: datetime) -> "DeliveryQuerySet":
+        """Leave those that died in a stretch of time, and were not said anew since."""
+        return self.filter(
+            state=Delivery.State.DEAD,
+            settled_at__gte=since,
+            settled_at__lt=until,
+            replaced_by=None,
+        )
 
     def send_again(self, *, by_hand: bool = False, to_disabled: bool = False) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
@@ -335,6 +362,9 @@ class Delivery(models.Model):
     )
     created_at = models.DateTimeField(_("created at"))
     settled_at = models.DateTimeField(_("settled at"), null=True)
+    replaced_by = models.UUIDField(
+        _("replaced by"), null=True, help_text=_("The event that says the same anew.")
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -349,7 +379,12 @@ class Delivery(models.Model):
                 fields=["due_at"],
                 condition=models.Q(due_at__isnull=False),
                 name="drf_webhooks_delivery_due",
-            )
+            ),
+            SparseIndex(
+                fields=["state", "settled_at"],
+                condition=models.Q(state="dead"),
+                name="drf_webhooks_delivery_dead",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -173,10 +173,17 @@ def encode(data: Any) -> bytes:
 
 
 def message(
-    event_type: str, *, data: bytes, sequence: int, at: datetime, object_key: Key = ""
+    event_type: str,
+    *,
+    data: bytes,
+    sequence: int,
+    at: datetime,
+    object_key: Key = "",
+    is_replay: bool = False,
 ) -> bytes:
     """Return the body that is sent (Standard Webhooks 1.0.0, payload structure)."""
-    front = encode({"type": event_type, "timestamp": at, "sequence": sequence})
+    members = {"type": event_type, "timestamp": at, "sequence": sequence}
+    front = encode({**members, "replay": True} if is_replay else members)
     body = front[:-1] + b',"data":' + data + b"}"
     if len(body) > config().PAYLOAD_WARN_BYTES:
         logger.warning(

@@ -356,7 +356,16 @@ def _release(
             operation = merge(known.operation, operation) or operation
         pk = payloads.primary_key(resource.model, event.object_key)
         before = forms.get((resource, event.object_key))
-        entries[subject] = Entry(resource, pk, operation, found, event.pk, event.session, before)
+        entries[subject] = Entry(
+            resource,
+            pk,
+            operation,
+            found,
+            event.pk,
+            event.session,
+            before,
+            traceparent=event.traceparent,
+        )
     outbox.write(orphans, using, is_final=True)
     for batch in _batches(entries.values()):
         store(batch, using, is_last_resort=is_last_resort)

@@ -38,6 +38,8 @@ class Entry:
     session: uuid.UUID | None = None
     #: How it looked before, if that is compared.
     before: Form | None = None
+    #: The trace of the change, if it is not that of what is done now.
+    traceparent: str = ""
     #: Whether it is only said if the object differs from what was last said of it.
     is_recheck: bool = False
 
@@ -90,6 +92,7 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
             recheck_at=_recheck_at(entry, using, at),
             created_at=at,
         )
+        event.traceparent = entry.traceparent or event.traceparent
         if entry.event is not None and entry.event not in ids:
             event.pk = entry.event
             ids.add(entry.event)

@@ -1,6 +1,8 @@
 """The commands, as an operator types them."""
 
 import socket
+import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -217,8 +219,8 @@ def test_a_listener_shows_what_comes_and_verifies_it(*, is_right: bool) -> None:
         assert deliver_now() == 1
         shown, _ = listening.result(30)
 
-    assert '"type":"core.deposit.created"' in shown
-    assert "POST application/json" in shown
+    assert '\n  "type": "core.deposit.created",\n' in shown
+    assert "  webhook-signature: v1," in shown
     assert ("  verified" if is_right else "  NOT VERIFIED") in shown
 
 
@@ -250,6 +252,26 @@ def test_a_listener_without_a_secret_only_shows() -> None:
         shown, _ = listening.result(30)
 
     assert "VERIFIED" not in shown.upper()
+
+
+def test_a_listener_fails_and_is_slow_if_told_so() -> None:
+    with WebhookReceiver() as free:
+        port = free.port
+    with ThreadPoolExecutor(1) as pool:
+        listening = pool.submit(
+            run, "webhooks_listen", port, "--count", 1, "--fail", 503, "--delay", "1s"
+        )
+        wait_until(lambda: is_open(port))
+        started_at = time.monotonic()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", data=b"not JSON", timeout=10)
+        took = time.monotonic() - started_at
+        caught.value.close()
+        shown, _ = listening.result(30)
+
+    assert caught.value.code == 503
+    assert took >= 1
+    assert "not JSON" in shown
 
 
 def test_a_listener_refuses_a_secret_that_is_none() -> None:

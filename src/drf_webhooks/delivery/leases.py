@@ -44,6 +44,8 @@ class Leased:
     event_owner: Any
     endpoint_owner: Any
     standing: Standing = field(default_factory=Standing)
+    #: The trace of the change, or an empty text.
+    traceparent: str = ""
 
 
 def database_now(using: str) -> datetime:
@@ -196,6 +198,7 @@ def _leased(row: Delivery, now: datetime, rounds: Mapping[uuid.UUID, int]) -> Le
             is_by_hand=row.is_by_hand,
             round=None if row.is_by_hand else rounds.get(row.endpoint.pk),
         ),
+        traceparent=row.event.traceparent,
     )
 
 

@@ -12,6 +12,7 @@ from drf_webhooks.delivery.failures import NO_TIMING, Timing
 from drf_webhooks.delivery.health_rows import Heard, charge
 from drf_webhooks.delivery.leases import Leased, database_now
 from drf_webhooks.models import Attempt, Delivery
+from drf_webhooks.signals import SettledAttempt, attempts_settled
 
 __all__ = ["Result", "settle"]
 
@@ -57,6 +58,9 @@ def settle(results: Sequence[Result], *, using: str) -> int:
     refused = len(results) - len(kept)
     if refused:
         logger.warning("%d results came after their lease and were refused.", refused)
+    if attempts_settled.has_listeners(Delivery):
+        told = tuple(_told(each) for each in results)
+        attempts_settled.send_robust(Delivery, attempts=told, refused=refused, using=using)
     return refused
 
 
@@ -65,6 +69,20 @@ def _known(results: Sequence[Result], using: str) -> list[Result]:
     ids = [each.leased.delivery for each in results]
     known = set(Delivery.objects.using(using).filter(pk__in=ids).values_list("pk", flat=True))
     return [each for each in results if each.leased.delivery in known]
+
+
+def _told(result: Result) -> SettledAttempt:
+    return SettledAttempt(
+        delivery=result.leased.delivery,
+        endpoint=result.leased.endpoint,
+        message_id=result.leased.message_id,
+        number=result.leased.attempt_count + 1,
+        started_at=result.started_at,
+        duration=result.duration,
+        state=str(result.state),
+        status=result.status,
+        error=result.error,
+    )
 
 
 def _is_plain(result: Result) -> bool:

@@ -90,6 +90,7 @@ async def _sent(
         return Failure("format_error", str(error)[:500])
     headers = {
         **_own(leased.headers),
+        **({"traceparent": leased.traceparent} if leased.traceparent else {}),
         "content-type": chosen.content_type,
         "accept-encoding": "identity",
         "webhook-id": leased.message_id,

@@ -14,6 +14,7 @@ from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.observing import observed
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
 from drf_webhooks.delivery.transport import AiohttpTransport, Failure, Transport
@@ -58,6 +59,11 @@ class Worker:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="drf_webhooks_db")
         self._changed = asyncio.Event()
         self._is_woken = False
+
+    @property
+    def in_air(self) -> int:
+        """How many requests are in the air."""
+        return len(self._in_air)
 
     def stop(self) -> None:
         """Finish what is in the air and end; called again, end at once.
@@ -198,7 +204,7 @@ class Worker:
 async def _attempted(leased: Leased, transport: Transport, settings: Config) -> Result:
     started_at = datetime.now(tz=UTC)
     try:
-        return await attempt(leased, transport, settings)
+        return await observed(leased, lambda each: attempt(each, transport, settings))
     except Exception as error:
         # A defect of ours: the delivery takes its turn again, and the rest goes on.
         logger.exception("Attempt at delivery %s failed.", leased.delivery)

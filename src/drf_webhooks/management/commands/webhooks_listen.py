@@ -1,13 +1,17 @@
 """Receive webhooks on this machine and print them: for trying things out."""
 
+import json
+import time
 from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from drf_webhooks import secret_keys
 from drf_webhooks.delivery.signing import sign
+from drf_webhooks.management import arguments
 from drf_webhooks.receiver_server import Received, WebhookReceiver
 
 __all__ = ["Command"]
@@ -25,6 +29,10 @@ class Command(BaseCommand):
         parser.add_argument("port", nargs="?", type=int, default=9000)
         parser.add_argument("--secret", help="The endpoint's secret, to verify signatures.")
         parser.add_argument("--count", type=int, help="End after so many.")
+        parser.add_argument("--fail", type=int, metavar="STATUS", help="Answer so: 500.")
+        parser.add_argument(
+            "--delay", type=arguments.length, metavar="TIME", help="Answer after so long: 2s."
+        )
 
     def handle(self, **options: Any) -> None:
         key = None
@@ -34,6 +42,8 @@ class Command(BaseCommand):
             except ValueError as error:
                 raise CommandError(str(error)) from error
         with WebhookReceiver(options["port"]) as receiver:
+            delay = options["delay"] or timedelta(0)
+            receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
             self.stderr.write(f"Listening on {receiver.url}")
             self.stderr.flush()
             shown = 0
@@ -42,16 +52,28 @@ class Command(BaseCommand):
                 for each in received[shown:]:
                     self._show(each, key)
                 shown = len(received)
+            # The last one is answered as slowly as the others.
+            time.sleep(delay.total_seconds())
 
     def _show(self, received: Received, key: bytes | None) -> None:
         verdict = ""
         if key is not None:
             verdict = "  verified" if _is_signed(received, key) else "  NOT VERIFIED"
         webhook_id = received.headers.get("webhook-id", "no webhook-id")
-        kind = received.headers.get("content-type", "no content-type")
-        body = received.body.decode(errors="replace")
-        self.stdout.write(f"{webhook_id}{verdict}  {received.method} {kind}\n{body}\n")
+        at = timezone.localtime(received.received_at)
+        self.stdout.write(f"{at:%H:%M:%S} {received.method} {received.path} {webhook_id}{verdict}")
+        for name, value in received.headers.items():
+            self.stdout.write(f"  {name}: {value}")
+        self.stdout.write(f"{_pretty(received.body)}\n")
         self.stdout.flush()
+
+
+def _pretty(body: bytes) -> str:
+    text = body.decode(errors="replace")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
 
 
 def _is_signed(received: Received, key: bytes) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 from argparse import ArgumentParser
-from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,8 +12,11 @@ from django.db import connections
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.retries import attempt_times
 from drf_webhooks.delivery.worker import Worker
+from drf_webhooks.housekeeping import Housekeeper
+from drf_webhooks.management.live import Live
+from drf_webhooks.management.terminal import Line
 from drf_webhooks.notices import Teller
-from drf_webhooks.pipeline import keep_house
+from drf_webhooks.signals import worker_started
 
 __all__ = ["Command"]
 
@@ -44,12 +46,13 @@ class Command(BaseCommand):
         if options["concurrency"] is not None and options["concurrency"] < 1:
             msg = f"--concurrency is {options['concurrency']}. It must be at least 1."
             raise CommandError(msg)
+        worker_started.send_robust(Worker, using=using)
         asyncio.run(self._run(using, options))
 
     async def _run(self, using: str, options: dict[str, Any]) -> None:
         worker = Worker(
             using,
-            housekeeping=partial(keep_house, using),
+            housekeeping=Housekeeper(using),
             concurrency=options["concurrency"],
         )
         loop = asyncio.get_running_loop()
@@ -61,8 +64,14 @@ class Command(BaseCommand):
             f"at once, {settings.ENDPOINT_CONCURRENCY} for one endpoint. {_schedule(settings)}"
         )
         self.stderr.flush()
-        with Teller(using, interval=settings.POLL_INTERVAL):
-            await worker.run(until_empty=options["until_empty"], once=options["once"])
+        log = logger.info if logger.isEnabledFor(logging.INFO) else None
+        live = asyncio.create_task(Live(worker, Line(self.stderr, log=log), using=using).run())
+        try:
+            with Teller(using, interval=settings.POLL_INTERVAL):
+                await worker.run(until_empty=options["until_empty"], once=options["once"])
+        finally:
+            live.cancel()
+            await asyncio.wait([live])
         self.stderr.write(f"Stopped after {worker.attempts} attempts.")
 
 

@@ -1,0 +1,38 @@
+"""Send one message to an endpoint at once, to see what comes of it: nothing is stored."""
+
+from datetime import timedelta
+
+from drf_webhooks.conf import Config
+from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.results import Result
+from drf_webhooks.delivery.sender import attempt
+from drf_webhooks.delivery.transport import AiohttpTransport
+from drf_webhooks.models import Endpoint
+
+__all__ = ["probe"]
+
+
+async def probe(
+    endpoint: Endpoint, *, message_id: str, object_key: str, body: bytes, settings: Config
+) -> Result:
+    """Make one attempt, signed and bounded as every other; whatever the endpoint's state."""
+    leased = Leased(
+        delivery=0,
+        fence=0,
+        attempt_count=0,
+        age=timedelta(0),
+        message_id=message_id,
+        body=body,
+        has_body=True,
+        object_key=object_key,
+        endpoint=endpoint.pk,
+        url=endpoint.url,
+        method=endpoint.method,
+        format=endpoint.format,
+        headers=endpoint.headers,
+        secret=endpoint.secret,
+        event_owner=None,
+        endpoint_owner=endpoint.owner_id,
+    )
+    async with AiohttpTransport(settings) as transport:
+        return await attempt(leased, transport, settings)

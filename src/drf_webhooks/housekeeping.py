@@ -1,0 +1,61 @@
+"""What a worker does besides deliveries: release what is held, look again, forget what is old."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from django.utils import timezone
+
+from drf_webhooks import retention
+from drf_webhooks.conf import config
+from drf_webhooks.pipeline import keep_house
+from drf_webhooks.retention import Bite
+
+__all__ = ["Housekeeper"]
+
+#: Small enough that what is due waits for it a few milliseconds, at most once a second.
+EVENTS, ROWS = 100, 500
+_BETWEEN = timedelta(seconds=1)
+
+#: When everything old is forgotten.
+_REST = timedelta(minutes=1)
+
+
+class Housekeeper:
+    """Called by a worker, from one thread and as often as it likes.
+
+    Args:
+        using: The database.
+        clock: Seconds that only grow.
+
+    """
+
+    def __init__(self, using: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._using = using
+        self._clock = clock
+        self._bites: Iterator[Bite] | None = None
+        self._next_at = clock()
+
+    def __call__(self) -> int:
+        """Do what is due; return how much that was."""
+        done = keep_house(self._using)
+        if config().PRUNE_IN_WORKER and self._clock() >= self._next_at:
+            self._prune()
+        return done
+
+    def _prune(self) -> None:
+        settings = config()
+        if self._bites is None:
+            self._bites = retention.prune(
+                using=self._using,
+                now=timezone.now(),
+                payloads=settings.PAYLOAD_RETENTION,
+                events=settings.EVENT_RETENTION,
+                size=EVENTS,
+                rows=ROWS,
+            )
+        # After an error the generator is at its end, and the next one begins anew.
+        is_over = next(self._bites, None) is None
+        self._next_at = self._clock() + (_REST if is_over else _BETWEEN).total_seconds()
+        if is_over:
+            self._bites = None
