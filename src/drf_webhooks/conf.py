@@ -104,6 +104,10 @@ class Config:
     #: How often a worker looks for due deliveries when nothing wakes it.
     POLL_INTERVAL: timedelta = timedelta(seconds=1)
 
+    #: What is woken when something is due: the dotted path of a class with ``wake(using)``, as
+    #: ``"drf_webhooks.contrib.celery.Engine"``. ``None`` leaves everything to ``webhooks_worker``.
+    ENGINE: str | None = None
+
     #: Longest response body that is read and kept in the attempt log, in bytes.
     RESPONSE_LOG_BYTES: int = 4096
 

@@ -17,6 +17,7 @@ from drf_webhooks import secret_keys
 from drf_webhooks.conf import given
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
+from drf_webhooks.waking import wake_on_commit
 
 __all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
 
@@ -280,7 +281,8 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         The event's message stays what it was. A worker that is about to settle one of them
         is too late: its fence is an old one.
         """
-        return self.filter(event__body__isnull=False).update(
+        again = self.filter(event__body__isnull=False)
+        count = again.update(
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
@@ -288,6 +290,8 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             reason="",
             fence=models.F("fence") + 1,
         )
+        wake_on_commit(again.db)
+        return count
 
 
 class Delivery(models.Model):

@@ -14,6 +14,7 @@ from django.db.models import Q
 from drf_webhooks.changes import Key
 from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
+from drf_webhooks.transactions import log_of
 
 __all__ = [
     "CHANNEL",
@@ -173,6 +174,8 @@ def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:
         return
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
+    if sendable or any(_is_due(each) for each in events):
+        log_of(using).note_due()
     insert, parameters = _insert(connection, events)
     if connection.vendor == "postgresql":
         _write_at_once(using, insert, parameters, sendable)
@@ -184,6 +187,11 @@ def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:
         ids = [key.get_db_prep_save(each.pk, connection=connection) for each in sendable]
         fan_out, more = _fan_out(connection, _table(using, Event), sendable)
         _execute(using, f"{fan_out} AND e.id IN ({marks})", [*more, *ids])
+
+
+def _is_due(event: Event) -> bool:
+    """Tell whether an event is left to the worker, not to the end of a session."""
+    return event.held_until is not None and event.held_until <= event.created_at
 
 
 def _write_at_once(
