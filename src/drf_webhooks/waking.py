@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from drf_webhooks.conf import config
 
-__all__ = ["Engine", "flush", "load", "wake", "wake_on_commit"]
+__all__ = ["Engine", "flush", "load", "prepare", "wake", "wake_on_commit"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,15 @@ def load(path: str) -> Engine:
     """Make the engine that a dotted path names; it may raise whatever its module raises."""
     engine: Engine = import_string(path)()
     return engine
+
+
+def prepare() -> None:
+    """Import the engine: its tasks are declared by that, for whoever runs them."""
+    path = config().ENGINE
+    if path is not None:
+        # A check says what is wrong with it, and so does the log when it is to be woken.
+        with suppress(Exception):
+            import_string(path)
 
 
 class Waker:
