@@ -5,6 +5,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import django
+
 _SERVERS: dict[str, dict[str, Any]] = {
     "postgresql": {
         "ENGINE": "tests.postgresql",
@@ -54,6 +56,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "rest_framework",
+    *(["django_tasks"] if django.VERSION < (6,) else []),
+    "django_tasks_db",
     "drf_webhooks",
     "tests.contrib.apps.TriggersOnDemand",
     "tests.app",

@@ -56,6 +56,10 @@ from drf_webhooks.exceptions import ConfigurationError
             ),
         ),
         ({"CONCURRENCY": 0}, "DRF_WEBHOOKS['CONCURRENCY'] is 0. It must be at least 1."),
+        (
+            {"ENGINE_TIME_LIMIT": timedelta(0)},
+            "DRF_WEBHOOKS['ENGINE_TIME_LIMIT'] is 0:00:00. It must be more than 0.",
+        ),
         ({"RETRY_JITTER": 2}, "DRF_WEBHOOKS['RETRY_JITTER'] is 2. It must be 0 to 1."),
         (
             {"REQUEST_TIMEOUT": timedelta(0)},

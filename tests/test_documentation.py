@@ -45,7 +45,7 @@ def test_each_error_is_in_the_reference() -> None:
 
 
 def test_each_check_is_in_the_reference() -> None:
-    sources = (ROOT / "src").rglob("checks.py")
+    sources = (ROOT / "src").rglob("*.py")
     source = "".join(path.read_text() for path in sources)
     page = (ROOT / "docs/reference/checks.md").read_text()
 

@@ -16,12 +16,13 @@ class DrfWebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here: they need the models, which exist only now.
-        from drf_webhooks import checks, learning, pipeline, receivers, session  # noqa: PLC0415
+        from drf_webhooks import checks, learning, pipeline, receivers, session, waking  # noqa: PLC0415
         from drf_webhooks.conf import config, given, mistakes  # noqa: PLC0415
 
         checks.register()
         session.install(pipeline.Pipeline())
         if not mistakes(given()):
             autodiscover_modules(config().MODULE)
+            waking.prepare()
         receivers.connect()
         learning.connect()

@@ -19,6 +19,7 @@ from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import Trace, index
 from drf_webhooks.tracing.paths import Resource
+from drf_webhooks.waking import load
 
 __all__ = ["register"]
 
@@ -32,6 +33,7 @@ def register() -> None:
     checks.register(check_trust, "drf_webhooks")
     checks.register(check_formats, "drf_webhooks")
     checks.register(check_endpoints, checks.Tags.database)
+    checks.register(check_engine, "drf_webhooks")
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -130,6 +132,31 @@ def _check_handler(path: str | None) -> Iterator[checks.CheckMessage]:
             hint="Name a function of one argument, the notice, with its module.",
             id="drf_webhooks.E011",
         )
+
+
+def check_engine(**_: Any) -> list[checks.CheckMessage]:
+    """An engine that cannot be woken, and what the engine itself finds wrong."""
+    path = None if mistakes(given()) else config().ENGINE
+    if path is None:
+        return []
+    try:
+        engine = load(path)
+        # Asked for here, so that a class without it is a mistake too.
+        engine.wake  # noqa: B018
+    except Exception as error:  # noqa: BLE001  # importing it runs anybody's code
+        return [
+            checks.Error(
+                f"DRF_WEBHOOKS['ENGINE'] is {path!r}, which is no engine: "
+                f"{type(error).__name__}: {error}",
+                hint=(
+                    "Name a class with a method wake(using). That of Celery needs the package "
+                    "drf-webhooks[celery], that of django.tasks on Django 5.2 drf-webhooks[tasks]."
+                ),
+                id="drf_webhooks.E110",
+            )
+        ]
+    own: Callable[[], list[checks.CheckMessage]] = getattr(engine, "check", list)
+    return own()
 
 
 def check_resources(**_: Any) -> list[checks.CheckMessage]:

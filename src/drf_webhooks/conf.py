@@ -32,6 +32,7 @@ OF_EVENT_TYPES = ("RETRY_SCHEDULE", "RETRY_JITTER", "MAX_AGE")
 _COUNTS = (
     "CONCURRENCY",
     "ENDPOINT_CONCURRENCY",
+    "ENGINE_CONCURRENCY",
     "BREAKER_FAILURES",
     "BREAKER_SAMPLE",
     "TYPE_FAILURES",
@@ -186,6 +187,18 @@ class Config:
     #: How often a worker looks for due deliveries when nothing wakes it.
     POLL_INTERVAL: timedelta = timedelta(seconds=1)
 
+    #: What is woken when something is due: the dotted path of a class with ``wake(using)``, as
+    #: ``"drf_webhooks.contrib.celery.Engine"``. ``None`` leaves everything to ``webhooks_worker``.
+    ENGINE: str | None = None
+
+    #: How many tasks of an engine deliver at once, on one machine and for one database.
+    ENGINE_CONCURRENCY: int = 2
+
+    #: How long a task of an engine goes on while there is something to deliver; then it makes
+    #: way for others and is enqueued again. What is in the air is finished, which takes up to
+    #: ``REQUEST_TIMEOUT`` more.
+    ENGINE_TIME_LIMIT: timedelta = timedelta(seconds=20)
+
     #: Longest response body that is kept in the attempt log, in bytes. Not much more is read.
     RESPONSE_LOG_BYTES: int = 4096
 
@@ -271,6 +284,10 @@ def _contradictions(read: Config) -> list[str]:
         found.append(
             f"{NAME}['LEASE'] is {read.LEASE}. It must be longer than REQUEST_TIMEOUT, "
             f"{read.REQUEST_TIMEOUT}, or two workers send the same delivery."
+        )
+    if timedelta(0) >= read.ENGINE_TIME_LIMIT:
+        found.append(
+            f"{NAME}['ENGINE_TIME_LIMIT'] is {read.ENGINE_TIME_LIMIT}. It must be more than 0."
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")

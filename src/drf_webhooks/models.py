@@ -17,6 +17,7 @@ from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.trace_context import traceparent
 from drf_webhooks.validators import validate_format, validate_overrides, validate_url
+from drf_webhooks.waking import wake_on_commit
 
 __all__ = [
     "Attempt",
@@ -310,7 +311,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         return chosen._make_due()
 
     def _make_due(self, *, is_by_hand: bool = False) -> int:
-        return self.update(
+        count = self.update(
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
@@ -320,6 +321,8 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             fence=models.F("fence") + 1,
             is_by_hand=is_by_hand,
         )
+        wake_on_commit(self.db)
+        return count
 
 
 class Delivery(models.Model):

@@ -17,6 +17,8 @@ from drf_webhooks.changes import Key
 from drf_webhooks.clock import LATER, NOW, later, moment
 from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
+from drf_webhooks.transactions import log_of
+from drf_webhooks.waking import wake_on_commit
 
 __all__ = [
     "CHANNEL",
@@ -192,6 +194,8 @@ def write(
         return
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
+    if sendable or any(_is_due(each) for each in events):
+        log_of(using).note_due()
     insert, parameters = _insert(connection, events, held_for)
     if connection.vendor == "postgresql":
         _write_at_once(using, insert, parameters, sendable)
@@ -224,6 +228,12 @@ def write_to(
     )
     if connections[using].vendor == "postgresql":
         _execute(using, f"SELECT pg_notify('{CHANNEL}', '')", [])
+    wake_on_commit(using)
+
+
+def _is_due(event: Event) -> bool:
+    """Tell whether an event is left to the worker, not to the end of a session."""
+    return event.held_until is not None and event.held_until <= event.created_at
 
 
 def _write_at_once(

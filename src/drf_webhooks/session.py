@@ -150,6 +150,7 @@ class WebhookSignalSession:
         for using, held in waiting.items():
             if held and not connections[using].needs_rollback:
                 self._release(held, using)
+                log_of(using).end_test_unit()
 
     def _release(self, held: dict[Subject, Held], using: str) -> None:
         try:

@@ -19,6 +19,7 @@ from django.db.backends.signals import connection_created
 from drf_webhooks.changes import Changes, Form, Subject
 from drf_webhooks.event_types import Interest
 from drf_webhooks.exceptions import RecordingError
+from drf_webhooks.waking import wake
 
 __all__ = ["Log", "Questions", "install", "log_of", "open_logs", "unit"]
 
@@ -43,6 +44,8 @@ class Frame:
 
     savepoint: str | None = None
     changes: dict[Hashable, Changes] = field(default_factory=dict)
+    #: Whether something was stored that is due once it is committed.
+    is_due: bool = False
 
 
 class Log:
@@ -70,6 +73,16 @@ class Log:
 
     def __bool__(self) -> bool:
         return any(any(frame.changes.values()) for frame in self._frames)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the open transaction has stored something that is due at its commit."""
+        return any(frame.is_due for frame in self._frames)
+
+    def note_due(self) -> None:
+        """Have the engine woken when the open transaction is committed."""
+        self._frames[-1].is_due = True
+        self._unit = _unit(self.connection)
 
     @property
     def is_in_test_case(self) -> bool:
@@ -144,13 +157,17 @@ class Log:
             self._is_recording
             or not self.is_in_test_case
             or (self._unit is not None and self._unit in connection.atomic_blocks)
-            or not self
+            or not (self or self.is_due)
         ):
             return
         self.before_commit()()
         self._unit = None
         self.interest = Interest()
         self.forms = {}
+        if self.is_due:
+            for frame in self._frames:
+                frame.is_due = False
+            wake(self.using)
 
     def _watch(
         self,
@@ -168,7 +185,7 @@ class Log:
         if found is None or not found[1].upper().startswith("ROLLBACK"):
             if self._questions is not None and not text.lstrip()[:7].upper().startswith(_READS):
                 self.answer()
-            if self._frames[-1].changes:
+            if self._frames[-1].changes or self._frames[-1].is_due:
                 self.end_test_unit()
         result = execute(sql, params, many, context)
         if found is not None:
@@ -188,6 +205,7 @@ class Log:
             self._frames.append(Frame(name))
             return
         for frame in inner:
+            self._frames[-1].is_due |= frame.is_due
             for session, changes in frame.changes.items():
                 mine = self._frames[-1].changes
                 if session in mine:
@@ -264,11 +282,14 @@ def _commit(log: Log, original: Callable[[], None]) -> None:
     connection.validate_no_atomic_block()
     with _undone_if_it_fails(log):
         afterwards = log.before_commit()
+    is_due = log.is_due
     try:
         original()
     finally:
         log.reset()
     afterwards()
+    if is_due:
+        wake(log.using)
 
 
 def _rollback(log: Log, original: Callable[[], None]) -> None:
@@ -289,7 +310,8 @@ def _set_autocommit(log: Log, original: Callable[..., None], *args: Any, **kwarg
     # SQLite and MariaDB commit what is open when autocommit is turned on.
     turns_on = bool(args[0] if args else kwargs.get("autocommit"))
     connection = log.connection
-    if turns_on and log and not connection.get_autocommit() and not connection.in_atomic_block:
+    is_open = not connection.get_autocommit() and not connection.in_atomic_block
+    if turns_on and is_open and (log or log.is_due):
         connection.commit()
     original(*args, **kwargs)
 

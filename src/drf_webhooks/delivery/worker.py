@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
@@ -40,17 +41,24 @@ class Worker:
         housekeeping: Called at most once in each poll interval, and when the database says
             that something is due; runs in the thread that owns the connection.
         concurrency: Requests in the air at once; by default the setting.
+        transport: An open one, which stays open; by default the worker opens its own.
 
     """
 
     def __init__(
-        self, using: str, *, housekeeping: Callable[[], int], concurrency: int | None = None
+        self,
+        using: str,
+        *,
+        housekeeping: Callable[[], int],
+        concurrency: int | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.using = using
         self.attempts = 0
         self._settings: Config = config()
         self._concurrency = concurrency or self._settings.CONCURRENCY
         self._housekeeping = housekeeping
+        self._transport = transport
         self._kept_house_at = float("-inf")
         self._in_air: dict[asyncio.Task[None], Leased] = {}
         self._done: list[Result] = []
@@ -92,7 +100,8 @@ class Worker:
         """
         listener = Listener(self.using, self.wake)
         failures = 0
-        async with AiohttpTransport(self._settings) as transport:
+        given = self._transport
+        async with nullcontext(given) if given else AiohttpTransport(self._settings) as transport:
             try:
                 while True:
                     try:
