@@ -151,6 +151,26 @@ def test_d51_of_two_workers_one_has_the_probe() -> None:
     assert len(claim()) == 1
 
 
+def test_d51_a_claim_that_chose_before_another_began_the_round_gets_nothing() -> None:
+    endpoint = make_endpoint()
+    make_waiting(endpoint, 10)
+    settle_all(claim(5), 500)
+    end_pause(endpoint)
+    others: list[list[Leased]] = []
+
+    def meanwhile(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if sql.startswith("UPDATE") and "endpointhealth" in sql and not others:
+            others.append([])
+            others[0] = claim()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(meanwhile):
+        assert claim() == []
+
+    assert len(others[0]) == 1
+    assert health(endpoint).round_left == 1
+
+
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")
 def test_d51_workers_at_the_same_instant_share_one_ramp() -> None:
     recovering = [make_endpoint(url=f"https://{number}.example/") for number in range(3)]
