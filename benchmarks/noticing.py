@@ -5,8 +5,6 @@ ratio is of two things measured in turns in this process. Figures are medians.
 """
 
 import gc
-import os
-import secrets
 import statistics
 import time
 import tracemalloc
@@ -14,18 +12,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import django
 from django.db import connection, transaction
 
-from benchmarks.request_path import _database
+from benchmarks.sides import database
 
 
 def main() -> None:
     """Measure and print."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-    os.environ["BENCH_DB"] = f"drf_webhooks_bench_{secrets.token_hex(4)}"
-    django.setup()
-    with _database():
+    with database(1000):
         _start_up()
         _capture()
         _sessions()

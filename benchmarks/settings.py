@@ -1,19 +1,20 @@
-"""The test project on PostgreSQL, with the library or, if ``BENCH_PLAIN`` is set, without it."""
+"""The test project, with the library or, if ``BENCH_PLAIN`` is set, without it."""
 
 import os
 
-from tests.settings import _SERVERS, INSTALLED_APPS, SECRET_KEY
+from tests.settings import INSTALLED_APPS, SECRET_KEY, _database
 
 __all__ = ["DATABASES", "INSTALLED_APPS", "SECRET_KEY"]
 
+ALLOWED_HOSTS = ["testserver"]
 AUTH_USER_MODEL = "core.User"
-DATABASES = {
-    "default": {**_SERVERS["postgresql"], "NAME": os.environ.get("BENCH_DB", "drf_webhooks_bench")}
-}
+DATABASES = {"default": _database(os.environ.get("BENCH_DB", "drf_webhooks_bench"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DRF_WEBHOOKS: dict[str, object] = {}
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = ["drf_webhooks.middleware.WebhooksMiddleware"]
+ROOT_URLCONF = "benchmarks.project"
 USE_TZ = True
 
 if os.environ.get("BENCH_PLAIN"):
     INSTALLED_APPS = [each for each in INSTALLED_APPS if each != "drf_webhooks"]
+    MIDDLEWARE = []

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
@@ -59,19 +60,100 @@ def test_the_secret_is_shown_while_adding_only(admin: Client, endpoint: Endpoint
 
 
 def test_an_endpoint_is_made_in_the_admin(admin: Client) -> None:
-    form = {"url": "https://b.example/", "event_types": "core.*", "state": "enabled"}
-    form["overrides"] = '{"MAX_AGE": 3600}'
+    form = {
+        "url": "https://b.example/",
+        "event_types": "core.*",
+        "state": "enabled",
+        "method": "PUT",
+        "format": "xml",
+        "headers": "X-Api-Key: k3y",
+        "overrides": '{"MAX_AGE": 3600}',
+    }
     secret = secret_keys.generate()
     answer = admin.post(page("endpoint_add"), {**form, "secret": secret})
 
     assert answer.status_code == 302
-    assert Endpoint.objects.get().event_types == ["core.*"]
+    made = Endpoint.objects.get()
+    assert made.event_types == ["core.*"]
+    assert (made.method, made.format, made.headers) == ("PUT", "xml", {"X-Api-Key": "k3y"})
     assert (
         b"is no event type"
         in admin.post(
             page("endpoint_add"), {**form, "secret": secret, "event_types": "a..b"}
         ).content
     )
+
+
+def test_values_of_headers_are_not_shown_again(admin: Client, endpoint: Endpoint) -> None:
+    endpoint.headers = {"X-Api-Key": "k3y", "X-Old": "0ld"}
+    endpoint.save()
+
+    shown = admin.get(page("endpoint_change", endpoint.pk)).content
+    assert b"X-Api-Key: ********" in shown
+    assert b"k3y" not in shown + admin.get(page("endpoint_changelist")).content
+
+    form = {
+        "url": endpoint.url,
+        "event_types": "*",
+        "state": "enabled",
+        "method": "POST",
+        "format": "json",
+    }
+    kept = "X-Api-Key: ********\r\nX-New: n3w"
+    answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "headers": kept})
+    assert answer.status_code == 302
+    endpoint.refresh_from_db()
+    assert endpoint.headers == {"X-Api-Key": "k3y", "X-New": "n3w"}
+    message = LogEntry.objects.latest("pk").change_message
+    assert "n3w" not in message
+    assert "custom headers" in message.lower()
+
+    answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "headers": "Host: a"})
+    assert "is set by the library" in answer.content.decode()
+
+
+def test_an_unchanged_form_changes_no_headers(admin: Client, endpoint: Endpoint) -> None:
+    form = {"url": endpoint.url, "event_types": "core.deposit.*", "state": "enabled"}
+    form |= {"method": "POST", "format": "json", "headers": "X-A: ********"}
+    Endpoint.objects.update(headers={"X-A": "1"})
+
+    admin.post(page("endpoint_change", endpoint.pk), form)
+
+    assert "headers" not in LogEntry.objects.latest("pk").change_message
+
+
+def test_a_format_that_lacks_something_is_refused(admin: Client, endpoint: Endpoint) -> None:
+    form = {"url": endpoint.url, "event_types": "*", "state": "enabled", "method": "POST"}
+
+    answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "format": "cloudevents"})
+
+    assert "needs a source" in answer.content.decode()
+
+
+def test_the_form_is_shown_to_who_may_only_look(endpoint: Endpoint) -> None:
+    endpoint.headers = {"X-Api-Key": "k3y"}
+    endpoint.save()
+    user = User.objects.create(username="viewer", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_endpoint"))
+    client = Client()
+    client.force_login(user)
+
+    for url in (page("endpoint_change", endpoint.pk), page("endpoint_changelist")):
+        answer = client.get(url)
+        assert answer.status_code == 200
+        assert b"k3y" not in answer.content
+    Endpoint.objects.update(headers={})
+    assert b"X-Api-Key" not in client.get(page("endpoint_change", endpoint.pk)).content
+
+
+def test_an_attempt_says_what_its_error_means(admin: Client, endpoint: Endpoint) -> None:
+    attempt = make_attempts(1)
+    assert ">-<" in admin.get(page("attempt_change", attempt.pk)).content.decode()
+
+    Attempt.objects.update(error="tls_expired")
+
+    shown = admin.get(page("attempt_change", attempt.pk)).content.decode()
+    assert "the certificate has expired" in shown
 
 
 def test_endpoints_are_disabled_and_enabled(admin: Client, endpoint: Endpoint) -> None:
@@ -93,7 +175,13 @@ def test_a_form_that_was_open_does_not_undo_what_the_worker_did(
 ) -> None:
     Endpoint.objects.update(state="disabled", disabled_reason="Gone.")
     EndpointHealth.objects.create(endpoint=endpoint, is_clean=False, failures=9)
-    form = {"event_types": "core.*", "state": "enabled", "overrides": "{}"}
+    form = {
+        "event_types": "core.*",
+        "state": "enabled",
+        "overrides": "{}",
+        "method": "POST",
+        "format": "json",
+    }
 
     answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "url": "https://a.example/"})
 

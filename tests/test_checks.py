@@ -9,6 +9,9 @@ from django.db import models
 from django.test import override_settings
 from rest_framework import serializers
 
+from drf_webhooks.checks import check_endpoints
+from drf_webhooks.delivery import trust
+from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
 from tests.app.models import Deposit, Landlord, RentalUnit, Tenant
@@ -151,6 +154,57 @@ def test_dependencies_that_are_declared_quiet_the_warning() -> None:
     declare(WithMethod, depends_on=["address"])
 
     assert found() == []
+
+
+@override_settings(DRF_WEBHOOKS={"CA_BUNDLE": "/there/is/no/such.pem"})
+def test_a_bundle_that_cannot_be_read_is_named() -> None:
+    (message,) = found()
+
+    assert message.id == "drf_webhooks.E201"
+    assert "'/there/is/no/such.pem', which is of no use: No such file" in message.msg
+
+
+def test_a_system_without_authorities_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_places", lambda: (None, None))
+    trust._system.cache_clear()
+    assert [each.id for each in found()] == ["drf_webhooks.W201"]
+
+    trust._system.cache_clear()
+
+
+@override_settings(DRF_WEBHOOKS={"FORMATS": {"own": "there.is.none"}})
+def test_a_format_that_is_none_is_named() -> None:
+    (message,) = found()
+
+    assert message.id == "drf_webhooks.E202"
+    assert "FORMATS']['own'] cannot be imported" in message.msg
+
+
+@pytest.mark.django_db
+def test_a_format_that_endpoints_have_and_that_lacks_something_is_named() -> None:
+    for number in range(2):
+        Endpoint.objects.create(
+            url=f"https://{number}.example/", event_types=["*"], format="cloudevents"
+        )
+    Endpoint.objects.create(url="https://a.example/", event_types=["*"])
+
+    assert check_endpoints() == []
+    (message,) = check_endpoints(databases=["default"])
+
+    assert message.id == "drf_webhooks.E203"
+    assert "Endpoints in the database 'default' cannot be sent to." in message.msg
+    assert "needs a source" in message.msg
+    with override_settings(DRF_WEBHOOKS={"CLOUDEVENTS_SOURCE": "/shop"}):
+        assert check_endpoints(databases=["default"]) == []
+    with override_settings(DRF_WEBHOOKS={"X": 1}):
+        assert check_endpoints(databases=["default"]) == []
+
+
+@pytest.mark.django_db
+def test_without_tables_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Endpoint._meta, "db_table", "there_is_no_such_table")
+
+    assert check_endpoints(databases=["default"]) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from drf_webhooks.conf import config, mistakes
+from drf_webhooks.conf import Config, config, mistakes
 from drf_webhooks.exceptions import ConfigurationError
 
 
@@ -30,6 +30,30 @@ from drf_webhooks.exceptions import ConfigurationError
         (
             {"ALLOWED_NETWORKS": "10.0.0.0/8"},
             "DRF_WEBHOOKS['ALLOWED_NETWORKS'] is '10.0.0.0/8'. It must be a list of str.",
+        ),
+        *(
+            (
+                {"PROXY": proxy},
+                ("DRF_WEBHOOKS['PROXY'] must be like 'http://user:password@proxy.internal:3128'."),
+            )
+            for proxy in (
+                "proxy.internal:3128",
+                "socks5://proxy.internal",
+                "http://:3128",
+                "http://a:s3cret@b:port",
+                "http://a/path",
+            )
+        ),
+        (
+            {"FORMATS": {"own": 1}},
+            "DRF_WEBHOOKS['FORMATS'] is {'own': 1}. It must be a dict of str to str.",
+        ),
+        (
+            {"CLOUDEVENTS_SOURCE": "a b"},
+            (
+                "DRF_WEBHOOKS['CLOUDEVENTS_SOURCE'] is 'a b'. It must be a URI reference, like "
+                "'https://api.example.com' or '/shop'."
+            ),
         ),
         ({"CONCURRENCY": 0}, "DRF_WEBHOOKS['CONCURRENCY'] is 0. It must be at least 1."),
         ({"RETRY_JITTER": 2}, "DRF_WEBHOOKS['RETRY_JITTER'] is 2. It must be 0 to 1."),
@@ -69,7 +93,10 @@ from drf_webhooks.exceptions import ConfigurationError
         ),
         (
             {"PER_EVENT_TYPE": []},
-            "DRF_WEBHOOKS['PER_EVENT_TYPE'] is []. It must be a dict.",
+            (
+                "DRF_WEBHOOKS['PER_EVENT_TYPE'] is []. It must be a dict of str to "
+                "a dict of str to Any."
+            ),
         ),
         (
             {"PER_EVENT_TYPE": {"a": {"LEASE": 5}}},
@@ -123,3 +150,10 @@ def test_settings_are_read_when_they_are_asked_for() -> None:
         assert config().CONCURRENCY == 7
     with override_settings(OTHER=1):
         assert config().CONCURRENCY == 100
+
+
+def test_a_right_proxy_is_no_mistake_and_not_shown() -> None:
+    given = {"PROXY": "https://ada:s3cret@proxy.internal:3128/"}
+
+    assert mistakes(given) == []
+    assert "s3cret" not in repr(Config(**given))

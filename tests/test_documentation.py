@@ -8,6 +8,7 @@ import pytest
 from django.core.management import get_commands
 
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.failures import ERRORS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,6 +33,17 @@ def test_each_setting_is_in_the_reference() -> None:
     assert listed == [each.name for each in dataclasses.fields(Config)]
 
 
+def test_each_error_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text()
+
+    listed = re.findall(r"^\| `([a-z_]+)` \| (.*?) \| (endpoint|ours) \|", page, re.MULTILINE)
+
+    assert listed == [
+        (name, kind.meaning, "ours" if kind.is_ours else "endpoint")
+        for name, kind in ERRORS.items()
+    ]
+
+
 def test_each_check_is_in_the_reference() -> None:
     sources = (ROOT / "src").rglob("checks.py")
     source = "".join(path.read_text() for path in sources)
@@ -49,3 +61,14 @@ def test_each_command_is_in_the_reference() -> None:
 
     assert ours == {name for name in ours if f"`{name}" in page}
     assert ours
+
+
+def test_each_test_that_a_page_names_is_there() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+
+    named = set(re.findall(r"`([\w/]+\.py)::(\w+)`", pages))
+
+    assert len(named) > 30
+    for file, name in named:
+        source = (ROOT / "tests" / file).read_text()
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{file}::{name}"

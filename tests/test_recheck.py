@@ -1,19 +1,24 @@
 """Two transactions at the same time do not see each other's part: objects are looked at again."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.core import serializers
 from django.db import connection, connections, transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from drf_webhooks import pipeline
 from drf_webhooks.models import BaseObject, Endpoint, Event
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
-from tests.app.models import Address, Deposit, Document, Tenant, User
-from tests.app.webhooks import DepositWebhook
+from drf_webhooks.transactions import log_of
+from tests.app.models import Address, Deposit, Document, RentalUnit, Tag, Tenant, User
+from tests.app.webhooks import DepositWebhook, LandlordWebhook
 from tests.factories import make_deposit, make_user
 
 pytestmark = [
@@ -22,9 +27,11 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _is_asked_for(settings: Any) -> None:
-    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "RECHECK_AFTER": timedelta(minutes=1)}
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """Let changes that send no signal pass, as those of other programs do."""
+    with override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, "CAPTURE_BULK": False}):
+        yield
 
 
 def at_the_same_time(act: Callable[[], Any]) -> None:
@@ -91,7 +98,7 @@ def test_what_was_said_since_makes_it_needless(tenant: Tenant) -> None:
     deposit = Deposit.objects.create(tenant=tenant)
     first = Event.objects.get()
     deposit.save()
-    with disable_webhooks():
+    with unnoticed():
         Address.objects.update(street="unsaid")
     Event.objects.exclude(pk=first.pk).update(recheck_at=None)
 
@@ -103,7 +110,7 @@ def test_what_was_said_since_makes_it_needless(tenant: Tenant) -> None:
 def test_the_last_of_several_events_is_compared(tenant: Tenant) -> None:
     deposit = Deposit.objects.create(tenant=tenant)
     deposit.save()
-    with disable_webhooks():
+    with unnoticed():
         Address.objects.update(street="new")
 
     assert a_while_later() == 2
@@ -115,8 +122,8 @@ def test_the_last_of_several_events_is_compared(tenant: Tenant) -> None:
 
 def test_an_object_that_is_gone_is_left_to_who_deleted_it(tenant: Tenant) -> None:
     deposit = Deposit.objects.create(tenant=tenant)
-    with disable_webhooks():
-        deposit.delete()
+    with unnoticed():
+        Deposit.objects.filter(pk=deposit.pk)._raw_delete("default")
 
     assert a_while_later() == 1
     assert [kind for kind, _ in said()] == ["core.deposit.created"]
@@ -129,13 +136,15 @@ def test_each_owner_is_told_what_was_wrong_of_what_it_was_told(transactional_db:
     with transaction.atomic():
         document = Document.objects.create(title="x", user=ada)
         document.readers.add(bob)
-    with disable_webhooks():
-        document.readers.clear()
+    with unnoticed():
+        Document.readers.through.objects.all()._raw_delete("default")
 
     assert a_while_later() == 1
     assert [each.owner_id for each in Event.objects.all()] == [ada.pk, ada.pk]
-    with disable_webhooks():
-        document.readers.add(bob)
+    with unnoticed():
+        Document.readers.through.objects.bulk_create(
+            [Document.readers.through(document=document, user=bob)]
+        )
         Document.objects.update(user=bob)
     Event.objects.filter(sequence=2).update(recheck_at=timezone.now())
     # Bob was told nothing that could be wrong.
@@ -156,10 +165,108 @@ def test_who_wants_nothing_looked_at_again_gets_that(tenant: Tenant, settings: A
     assert User.objects.exists()
 
 
+@pytest.fixture
+def two(tenant: Tenant) -> tuple[Deposit, Deposit]:
+    """Two deposits of which events tell, under tenants and units of their own."""
+    with disable_webhooks():
+        first, second = make_deposit(), make_deposit()
+    DepositWebhook.trigger(first, "updated")
+    DepositWebhook.trigger(second, "updated")
+    return first, second
+
+
+def test_what_is_not_to_be_said_is_not_said_by_the_second_look(
+    two: tuple[Deposit, Deposit],
+) -> None:
+    first, second = two
+    with disable_webhooks():
+        first.save()
+        first.tenant.address.street = "unsaid"
+        first.tenant.address.save()
+        first.tenant.save()
+    with unnoticed():
+        Address.objects.update(street="new")
+
+    # The other one is still looked at.
+    assert a_while_later() == 1
+    assert [each.object_key for each in Event.objects.filter(sequence=2)] == [str(second.pk)]
+
+
+def test_what_one_resource_does_not_say_another_does(two: tuple[Deposit, Deposit]) -> None:
+    with disable_webhooks(DepositWebhook):
+        two[0].save()
+    assert a_while_later() == 1
+
+    with disable_webhooks(LandlordWebhook):
+        two[0].save()
+    assert a_while_later() == 1
+
+
+def test_links_that_are_moved_in_silence_are_not_said(two: tuple[Deposit, Deposit]) -> None:
+    first, second = two
+    first.unit.tags.add(Tag.objects.create(name="quiet"))
+    DepositWebhook.trigger(first, "updated")
+    with disable_webhooks():
+        RentalUnit.tags.through.objects.update(rentalunit=second.unit)
+
+    assert a_while_later() == 0
+
+
+def test_a_silent_change_that_is_undone_leaves_the_second_look(
+    two: tuple[Deposit, Deposit],
+) -> None:
+    with transaction.atomic(), disable_webhooks():
+        Address.objects.update(street="unsaid")
+        transaction.set_rollback(True)
+
+    assert a_while_later() == 2
+
+
+def test_what_a_transaction_says_itself_is_looked_at_again(tenant: Tenant) -> None:
+    with transaction.atomic():
+        with disable_webhooks():
+            Address.objects.update(street="old")
+        Deposit.objects.create(tenant=tenant)
+    with unnoticed():
+        Address.objects.update(street="new")
+
+    assert a_while_later() == 1
+    assert said()[-1][1]["tenant"]["address"]["street"] == "new"
+
+
+def test_outside_sessions_nothing_is_said_if_asked_so(
+    two: tuple[Deposit, Deposit], settings: Any
+) -> None:
+    settings.DRF_WEBHOOKS = {**settings.DRF_WEBHOOKS, "IMPLICIT_SESSIONS": False}
+    two[0].save()
+
+    assert a_while_later() == 1
+
+
+def test_fixtures_are_as_silent(two: tuple[Deposit, Deposit]) -> None:
+    fixture = serializers.serialize("json", [two[0]])
+    # As loaddata does.
+    with transaction.atomic():
+        for each in serializers.deserialize("json", fixture):
+            each.save()
+
+    assert a_while_later() == 1
+
+
+def test_silence_costs_a_statement_if_nothing_waits(
+    tenant: Tenant, django_assert_num_queries: Any
+) -> None:
+    with disable_webhooks(), transaction.atomic(), django_assert_num_queries(4):
+        for _ in range(3):
+            tenant.save()
+        # The fourth is asked before the commit.
+        log_of("default").before_commit()()
+
+
 def test_nobody_subscribed_any_more(tenant: Tenant) -> None:
     Deposit.objects.create(tenant=tenant)
     Endpoint.objects.all().delete()
-    with disable_webhooks():
+    with unnoticed():
         Address.objects.update(street="new")
 
     assert a_while_later() == 1

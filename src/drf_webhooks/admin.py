@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -12,6 +13,11 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from drf_webhooks import endpoints
+from drf_webhooks.conf import config
+from drf_webhooks.custom_headers import masked
+from drf_webhooks.delivery.failures import ERRORS
+from drf_webhooks.delivery.formats import names, problem
+from drf_webhooks.fields import HeadersFormField
 from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Event, Notice
 
 __all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin", "NoticeAdmin"]
@@ -46,20 +52,68 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscrip
         return False
 
 
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
+    """An endpoint with the formats that can be used here, and without its headers' values."""
+
+    class Meta:
+        model = Endpoint
+        fields = (
+            "owner",
+            "url",
+            "event_types",
+            "description",
+            "state",
+            "method",
+            "format",
+            "headers",
+            "secret",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._headers = dict(self.instance.headers)
+        if "format" in self.fields:
+            choices = [(name, name) for name in names(config())]
+            self.fields["format"] = forms.ChoiceField(
+                choices=choices, label=self.fields["format"].label
+            )
+
+    def clean_format(self) -> str:
+        chosen: str = self.cleaned_data["format"]
+        if found := problem(chosen, config()):
+            raise forms.ValidationError(found)
+        return chosen
+
+    def clean_headers(self) -> dict[str, str]:
+        field = self.fields["headers"]
+        assert isinstance(field, HeadersFormField)  # noqa: S101  # for the types only
+        return field.kept(self.cleaned_data["headers"], self._headers)
+
+
 @admin.register(Endpoint)
 class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     """Make, change, enable and disable endpoints. The secret is shown only while adding."""
 
+    form = EndpointForm
     list_display = ("url", "owner", "event_types", "state", "shown_health", "description")
-    list_filter = ("state",)
+    list_filter = ("state", "format")
     list_select_related = ("owner", "health")
     search_fields = ("url", "description", "event_types")
     raw_id_fields = ("owner",)
-    readonly_fields = ("disabled_reason", "shown_health", "created_at", "updated_at")
+    readonly_fields = (
+        "header_names",
+        "disabled_reason",
+        "shown_health",
+        "created_at",
+        "updated_at",
+    )
     actions = ("enable", "enable_and_skip", "disable", "recover", "send_test")
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "overrides", "state"]
+        # Who may only look would be shown the column as it is.
+        may_change = obj is None or self.has_change_permission(request, obj)
+        fields += ["method", "format", "headers" if may_change else "header_names"]
         if obj is None:
             return [*fields, "secret"]
         return [*fields, "disabled_reason", "shown_health", "created_at", "updated_at"]
@@ -80,6 +134,10 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     @admin.display(description=_("health"))
     def shown_health(self, endpoint: Endpoint) -> str:
         return str(getattr(endpoint, "health", None) or "well")
+
+    @admin.display(description=_("custom headers"))
+    def header_names(self, endpoint: Endpoint) -> str:
+        return format_html("<pre>{}</pre>", masked(endpoint.headers)) if endpoint.headers else "-"
 
     @admin.action(description=_("Enable; what waits is sent"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
@@ -208,18 +266,27 @@ class AttemptAdmin(ReadOnlyAdmin):
         "number",
         "started_at",
         "duration",
+        "looked_up_in",
+        "connected_in",
+        "answered_in",
         "url",
         "status",
         "error",
+        "meaning",
         "detail",
         "headers",
         "body",
+        "response_end",
     )
-    readonly_fields = ("headers", "body")
+    readonly_fields = ("meaning", "headers", "body")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         attempts: QuerySet[Attempt] = super().get_queryset(request)
         return attempts.select_related("delivery")
+
+    @admin.display(description=_("which means"))
+    def meaning(self, attempt: Attempt) -> str:
+        return ERRORS[attempt.error].meaning if attempt.error in ERRORS else "-"
 
     @admin.display(description=_("response headers"))
     def headers(self, attempt: Attempt) -> str:

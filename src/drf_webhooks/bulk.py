@@ -9,6 +9,7 @@ manager; for a model that nobody monitors the cost is one look into a dictionary
 import functools
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -59,7 +60,7 @@ def _update(original: Any, queryset: QuerySet[Any], **values: Any) -> Any:
     tables = noticing.tables(queryset.model)
     query = queryset.query
     is_refused = query.is_sliced or query.combinator
-    if not tables or not values or is_refused or not noticing.is_captured():
+    if not tables or not values or is_refused:
         return original(queryset, **values)
     queryset._for_write = True  # type: ignore[attr-defined]  # as Django's own update() does
     using = queryset.db
@@ -67,10 +68,14 @@ def _update(original: Any, queryset: QuerySet[Any], **values: Any) -> Any:
     concerned = [
         table
         for table in tables
-        if table in by_table and noticing.is_concerned(table, _columns(table, by_table), using)
+        if noticing.is_captured()
+        and table in by_table
+        and noticing.is_concerned(table, _columns(table, by_table), using)
     ]
     if not concerned:
-        return original(queryset, **values)
+        columns = frozenset(name for names in by_table.values() for name in names)
+        write = partial(original, queryset, **values)
+        return noticing.silently(write, queryset.model, using, columns)
     with unit(using):
         writes = [_Write(table, queryset, by_table[table], using) for table in concerned]
         for each in writes:
@@ -213,8 +218,10 @@ def _named_keys(rows: QuerySet[Any]) -> list[Any] | None:
 
 def _raw_delete(original: Any, queryset: QuerySet[Any], using: str) -> Any:
     table = concrete(queryset.model)
-    if table not in noticing.tables(table) or not noticing.is_captured():
+    if table not in noticing.tables(table):
         return original(queryset, using)
+    if not noticing.is_captured():
+        return noticing.silently(partial(original, queryset, using), table, using)
     with unit(using):
         rows = queryset.using(using).order_by()
         if not table._meta.auto_created:
@@ -233,8 +240,11 @@ def _update_batch(
     by_table = _by_table(model, values)
     table = concrete(model)
     columns = by_table.get(table, {})
-    if table not in noticing.tables(table) or not columns or not noticing.is_captured():
+    if table not in noticing.tables(table) or not columns:
         return original(query, pk_list, values, using)
+    if not noticing.is_captured():
+        write = partial(original, query, pk_list, values, using)
+        return noticing.silently(write, table, using, frozenset(columns))
     noticing.saving(
         table, pk_list, using, columns=frozenset(columns), values=[noticing.plain(columns)]
     )
@@ -248,7 +258,7 @@ def _delete_batch(original: Any, query: DeleteQuery, pk_list: list[Any], using: 
     model: Any = query.get_meta().model
     links = index().links.get(model, ()) if model._meta.auto_created else ()
     if not links or not noticing.is_captured():
-        return original(query, pk_list, using)
+        return noticing.silently(partial(original, query, pk_list, using), model, using)
     with unit(using):
         rows = model._base_manager.using(using).filter(pk__in=pk_list)
         for link in links:
@@ -261,7 +271,7 @@ def save_base_of_link(original: Callable[..., None], instance: Any, using: str) 
     model = type(instance)
     links = index().links.get(model, ())
     if not links or not noticing.is_captured():
-        original()
+        noticing.silently(original, model, using)
         return
     with unit(using):
         rows = model._base_manager.using(using).filter(pk=instance.pk)

@@ -115,9 +115,11 @@ class Changes:
     nested: dict[Hashable, dict[Any, int]] = field(default_factory=dict)
     #: Base objects that hung above a row before it was deleted or moved away.
     above: dict[Subject, Noted] = field(default_factory=dict)
+    #: Resources of which any object may have changed. Only what is not said is noted like this.
+    whole: set[Any] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.bases or self.nested or self.above)
+        return bool(self.bases or self.nested or self.above or self.whole)
 
     def note_base(self, resource: Any, pk: Any, operation: Operation) -> Noted:
         """Note that a base object itself was created, updated or deleted."""
@@ -163,6 +165,7 @@ class Changes:
                 mine_rows.setdefault(pk, order)
         for subject, noted in later.above.items():
             self.above.setdefault(subject, noted)
+        self.whole |= later.whole
 
 
 def _say(noted: Noted, operation: Operation) -> None:

@@ -1,16 +1,21 @@
 """System checks: what is wrong with the settings and the declarations, said at start-up."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
+from django.db import DatabaseError, router, transaction
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from drf_webhooks.conf import config, given, mistakes
+from drf_webhooks.delivery.formats import format_named, problem
+from drf_webhooks.delivery.trust import has_authorities, tls_context
 from drf_webhooks.event_types import is_event_type
+from drf_webhooks.exceptions import ConfigurationError, FormatError
+from drf_webhooks.models import Endpoint
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.index import Trace, index
 from drf_webhooks.tracing.paths import Resource
@@ -24,6 +29,9 @@ def register() -> None:
     """Have Django run the checks."""
     checks.register(check_settings, "drf_webhooks")
     checks.register(check_resources, "drf_webhooks")
+    checks.register(check_trust, "drf_webhooks")
+    checks.register(check_formats, "drf_webhooks")
+    checks.register(check_endpoints, checks.Tags.database)
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -43,6 +51,70 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
             )
         )
     return found
+
+
+def check_trust(**_: Any) -> list[checks.CheckMessage]:
+    """Certificates that nobody could be trusted by."""
+    if mistakes(given()):
+        return []
+    try:
+        tls_context(config().CA_BUNDLE)
+    except ConfigurationError as error:
+        hint = "Name a file of certificates in PEM form that this process may read."
+        return [checks.Error(str(error), hint=hint, id="drf_webhooks.E201")]
+    if config().CA_BUNDLE is None and not has_authorities():
+        return [
+            checks.Warning(
+                "This system has no CA certificates where its OpenSSL looks for them. No https "
+                "endpoint will be trusted.",
+                hint="Install them (ca-certificates), or set DRF_WEBHOOKS['CA_BUNDLE'].",
+                id="drf_webhooks.W201",
+            )
+        ]
+    return []
+
+
+def check_formats(**_: Any) -> list[checks.CheckMessage]:
+    """Formats of the project's own that are none."""
+    if mistakes(given()):
+        return []
+    found: list[checks.CheckMessage] = []
+    for name in config().FORMATS:
+        try:
+            format_named(name, config())
+        except FormatError as error:
+            hint = "Write the dotted path of a subclass of drf_webhooks.delivery.formats.Format."
+            found.append(checks.Error(str(error), hint=hint, id="drf_webhooks.E202"))
+    return found
+
+
+def check_endpoints(
+    *, databases: Sequence[str] | None = None, **_: Any
+) -> list[checks.CheckMessage]:
+    """Formats that endpoints have and that cannot be used, asked of the databases."""
+    if mistakes(given()):
+        return []
+    return [
+        checks.Error(
+            f"Endpoints in the database {alias!r} cannot be sent to. {found}",
+            hint="Until then their deliveries are tried again, and are dead in the end.",
+            id="drf_webhooks.E203",
+        )
+        for alias in databases or ()
+        if router.allow_migrate_model(alias, Endpoint)
+        for name in _formats_in_use(alias)
+        if (found := problem(name, config()))
+    ]
+
+
+def _formats_in_use(alias: str) -> list[str]:
+    try:
+        with transaction.atomic(using=alias):
+            formats = Endpoint.objects.using(alias).order_by("format").distinct()
+            return list(formats.values_list("format", flat=True))
+    except DatabaseError:
+        # Before the first migration, or the one that brings the column.
+        return []
 
 
 def _check_handler(path: str | None) -> Iterator[checks.CheckMessage]:

@@ -7,6 +7,7 @@ import typing
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -14,9 +15,15 @@ from django.core.signals import setting_changed
 from drf_webhooks.event_types import is_pattern, refusal
 from drf_webhooks.exceptions import ConfigurationError
 
-__all__ = ["OF_EVENT_TYPES", "Config", "config", "given", "mistakes"]
+__all__ = ["FORMATS", "OF_EVENT_TYPES", "Config", "config", "given", "mistakes"]
 
 NAME = "DRF_WEBHOOKS"
+#: The formats that are always there, and where they are.
+FORMATS = {
+    "json": "drf_webhooks.delivery.formats.Json",
+    "xml": "drf_webhooks.delivery.formats.Xml",
+    "cloudevents": "drf_webhooks.delivery.formats.CloudEvents",
+}
 
 #: What an event type may have values of its own for.
 OF_EVENT_TYPES = ("RETRY_SCHEDULE", "RETRY_JITTER", "MAX_AGE")
@@ -69,13 +76,19 @@ class Config:
     SESSION_HOLD: timedelta = timedelta(minutes=15)
 
     #: How long after an event its object is looked at once more, for what another transaction
-    #: did at the same time. Longer than transactions last; a minute is a good value. What was
-    #: changed meanwhile in a ``disable_webhooks()`` block is said too. ``None`` does not look.
-    RECHECK_AFTER: timedelta | None = None
+    #: did at the same time. Longer than transactions last. ``None`` does not look.
+    RECHECK_AFTER: timedelta | None = timedelta(minutes=1)
 
     #: Scheme and host of absolute URLs in payloads, ``"https://api.example.com"``.
     #: ``None`` gives relative ones, as DRF does for ``request=None``.
     BASE_URL: str | None = None
+
+    #: The ``source`` of CloudEvents, a URI reference; ``None`` means ``BASE_URL``.
+    CLOUDEVENTS_SOURCE: str | None = None
+
+    #: Formats besides ``json``, ``xml`` and ``cloudevents``: by name, the dotted path of a
+    #: subclass of ``drf_webhooks.delivery.formats.Format``.
+    FORMATS: dict[str, str] = dataclasses.field(default_factory=dict)
 
     #: Payloads above this many bytes are written to the log as a warning.
     PAYLOAD_WARN_BYTES: int = 20_000
@@ -85,6 +98,15 @@ class Config:
 
     #: The part of it that connecting may take.
     CONNECT_TIMEOUT: timedelta = timedelta(seconds=5)
+
+    #: A file of CA certificates in PEM form, to trust instead of those of the system. What
+    #: ``SSL_CERT_FILE`` or ``REQUESTS_CA_BUNDLE`` say in the environment does not count.
+    CA_BUNDLE: str | None = None
+
+    #: A proxy for all requests, ``"http://user:password@proxy.internal:3128"``, or ``https``.
+    #: It looks names up, and so it, not the library, keeps requests from reaching the own
+    #: network. What ``HTTPS_PROXY`` says in the environment does not count.
+    PROXY: str | None = dataclasses.field(default=None, repr=False)
 
     #: Waits between attempts; their number plus one is the number of attempts.
     RETRY_SCHEDULE: tuple[timedelta, ...] = (
@@ -163,7 +185,7 @@ class Config:
     #: How often a worker looks for due deliveries when nothing wakes it.
     POLL_INTERVAL: timedelta = timedelta(seconds=1)
 
-    #: Longest response body that is read and kept in the attempt log, in bytes.
+    #: Longest response body that is kept in the attempt log, in bytes. Not much more is read.
     RESPONSE_LOG_BYTES: int = 4096
 
     #: Networks that a receiver may have besides the public internet, as ``"10.0.0.0/8"``.
@@ -232,6 +254,14 @@ def _contradictions(read: Config) -> list[str]:
         )
     if not 0 <= read.RETRY_JITTER <= 1:
         found.append(f"{NAME}['RETRY_JITTER'] is {read.RETRY_JITTER}. It must be 0 to 1.")
+    if read.CLOUDEVENTS_SOURCE is not None and not _is_reference(read.CLOUDEVENTS_SOURCE):
+        found.append(
+            f"{NAME}['CLOUDEVENTS_SOURCE'] is {read.CLOUDEVENTS_SOURCE!r}. It must be a URI "
+            "reference, like 'https://api.example.com' or '/shop'."
+        )
+    if read.PROXY is not None and not _is_proxy(read.PROXY):
+        # Without the value, which has a password in it.
+        found.append(f"{NAME}['PROXY'] must be like 'http://user:password@proxy.internal:3128'.")
     if not 0 < read.BREAKER_RATE <= 1:
         found.append(
             f"{NAME}['BREAKER_RATE'] is {read.BREAKER_RATE}. It must be above 0, and 1 at most."
@@ -292,18 +322,32 @@ def _mistakes_of_types(read: Config) -> list[str]:
     return found
 
 
+def _is_reference(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    is_bare = parts.path in {"", "/"} and not parts.query and not parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and has_port and is_bare
+
+
 def _fits(value: object, hint: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return value in args
     if origin is types.UnionType:
         return any(_fits(value, arg) for arg in args)
-    if origin is tuple:
-        return isinstance(value, list | tuple) and all(_fits(part, args[0]) for part in value)
     if origin is dict:
         return isinstance(value, dict) and all(
-            _fits(key, args[0]) and _fits(part, args[1]) for key, part in value.items()
+            _fits(part, arg) for pair in value.items() for part, arg in zip(pair, args, strict=True)
         )
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(part, args[0]) for part in value)
     if hint is Any:
         return True
     if hint is float:
@@ -317,8 +361,8 @@ def _name(hint: Any) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal or origin is types.UnionType:
         return " or ".join(repr(arg) if origin is Literal else _name(arg) for arg in args)
+    if origin is dict:
+        return f"a dict of {_name(args[0])} to {_name(args[1])}"
     if origin is tuple:
         return f"a list of {_name(args[0])}"
-    if origin is dict:
-        return "a dict"
     return "None" if hint is type(None) else str(hint.__name__)

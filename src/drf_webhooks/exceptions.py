@@ -2,11 +2,18 @@
 
 WebhookError
 ├── ConfigurationError          DRF_WEBHOOKS or a declaration cannot work as written
+├── FormatError                 a message cannot be written in an endpoint's format
 ├── PayloadError                an object could not be serialized
 └── RecordingError              events could not be stored before a commit
 """
 
-__all__ = ["ConfigurationError", "PayloadError", "RecordingError", "WebhookError"]
+__all__ = [
+    "ConfigurationError",
+    "FormatError",
+    "PayloadError",
+    "RecordingError",
+    "WebhookError",
+]
 
 
 class WebhookError(Exception):
@@ -15,6 +22,10 @@ class WebhookError(Exception):
 
 class ConfigurationError(WebhookError):
     """A setting or a declaration cannot work as it is written."""
+
+
+class FormatError(WebhookError):
+    """A message cannot be written in the format that an endpoint has."""
 
 
 class PayloadError(WebhookError):

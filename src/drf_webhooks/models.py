@@ -5,20 +5,17 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from drf_webhooks import secret_keys
+from drf_webhooks import custom_headers, secret_keys
 from drf_webhooks.conf import given
 from drf_webhooks.endpoint_health import EndpointHealth, Notice
-from drf_webhooks.endpoint_urls import validate_url
-from drf_webhooks.exceptions import ConfigurationError
-from drf_webhooks.fields import EventTypesField, ExactCharField
+from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
 from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
-from drf_webhooks.overrides import decode
+from drf_webhooks.validators import validate_format, validate_overrides, validate_url
 
 __all__ = [
     "Attempt",
@@ -43,25 +40,17 @@ def owner_model() -> str:
     return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
-def validate_overrides(overrides: Any) -> None:
-    """Refuse values that no settings could have.
-
-    Raises:
-        ValidationError: a name or a value is none, or they contradict each other.
-
-    """
-    try:
-        decode({} if overrides is None else overrides)
-    except ConfigurationError as error:
-        raise ValidationError(str(error)) from error
-
-
 class Endpoint(models.Model):
     """A subscriber's URL, its secret, and what it wants to hear."""
 
     class State(models.TextChoices):
         ENABLED = "enabled", _("enabled")
         DISABLED = "disabled", _("disabled")
+
+    class Method(models.TextChoices):
+        POST = "POST", "POST"
+        PUT = "PUT", "PUT"
+        PATCH = "PATCH", "PATCH"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -86,6 +75,26 @@ class Endpoint(models.Model):
         default=secret_keys.generate,
         validators=[secret_keys.validate],
     )
+    # The defaults in the database are for processes of the version before, which go on making
+    # endpoints while the new ones start.
+    method = models.CharField(
+        _("method"), max_length=8, choices=Method.choices, default=Method.POST, db_default="POST"
+    )
+    format = models.CharField(
+        _("format"),
+        max_length=40,
+        default="json",
+        db_default="json",
+        validators=[validate_format],
+        help_text=_("json, xml, cloudevents, or one of the project's own."),
+    )
+    headers = HeadersField(
+        _("custom headers"),
+        default=dict,
+        db_default="",
+        blank=True,
+        help_text=_("Like X-Api-Key: value, one a line. Values are not shown again."),
+    )
     state = models.CharField(
         _("state"), max_length=16, choices=State.choices, default=State.ENABLED
     )
@@ -108,7 +117,11 @@ class Endpoint(models.Model):
             models.CheckConstraint(
                 condition=models.Q(state__in=["enabled", "disabled"]),
                 name="drf_webhooks_endpoint_state",
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(method__in=["POST", "PUT", "PATCH"]),
+                name="drf_webhooks_endpoint_method",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -118,6 +131,8 @@ class Endpoint(models.Model):
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
         secret_keys.validate(self.secret)
+        validate_format(self.format)
+        custom_headers.validate(self.headers)
         validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
@@ -272,6 +287,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
+            leased_at=None,
             settled_at=None,
             reason="",
             fence=models.F("fence") + 1,
@@ -282,9 +298,10 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 class Delivery(models.Model):
     """The duty to bring one event to one endpoint.
 
-    ``due_at`` is when the next attempt may start; a lease moves it to the lease's end and
-    raises ``fence``, so that a worker that was away too long cannot store its late result.
-    A settled delivery has no ``due_at``.
+    ``due_at`` is when the next attempt may start; a lease moves it to the lease's end, notes
+    its start in ``leased_at`` and raises ``fence``, so that a worker that was away too long
+    cannot store its late result. A settled delivery has no ``due_at``. One that is due and
+    still has a ``leased_at`` was held by a worker that is lost.
     """
 
     class State(models.TextChoices):
@@ -303,6 +320,7 @@ class Delivery(models.Model):
         _("state"), max_length=16, choices=State.choices, default=State.WAITING
     )
     due_at = models.DateTimeField(_("due at"), null=True)
+    leased_at = models.DateTimeField(_("leased at"), null=True)
     fence = models.PositiveIntegerField(_("fence"), default=0)
     attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
     reason = models.CharField(
@@ -339,7 +357,18 @@ class Delivery(models.Model):
 
 
 class Attempt(models.Model):
-    """One HTTP request for a delivery, and what came back."""
+    """One HTTP request for a delivery, and what came back.
+
+    The three parts of ``duration`` are ``None`` as far as there were none: nothing is looked up
+    or connected for a request on a connection that was open already.
+    """
+
+    class End(models.TextChoices):
+        """How the body of the answer ended."""
+
+        WHOLE = "whole", _("whole")
+        CUT = "cut", _("cut: there was more than is kept")
+        BROKEN = "broken", _("broken off by the receiver, or by the time that it took")
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(
@@ -348,6 +377,11 @@ class Attempt(models.Model):
     number = models.PositiveIntegerField(_("number"), help_text=_("Counts from 1."))
     started_at = models.DateTimeField(_("started at"))
     duration = models.DurationField(_("duration"))
+    looked_up_in = models.DurationField(_("looked up in"), null=True)
+    connected_in = models.DurationField(_("connected in"), null=True, help_text=_("With TLS."))
+    answered_in = models.DurationField(
+        _("answered in"), null=True, help_text=_("From sending to the first byte.")
+    )
     url = models.CharField(_("URL"), max_length=2048)
     status = models.PositiveSmallIntegerField(
         _("status"), null=True, help_text=_("None when no answer came.")
@@ -356,6 +390,16 @@ class Attempt(models.Model):
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
     response_headers = models.JSONField(_("response headers"), default=list)
     response_body = models.BinaryField(_("response body"), default=b"")
+    response_end = models.CharField(
+        _("response body is"),
+        max_length=8,
+        choices=End.choices,
+        blank=True,
+        default="",
+        # Workers of the version before go on inserting while the new ones start.
+        db_default="",
+        help_text=_("Empty when no answer came."),
+    )
 
     class Meta:
         verbose_name = _("attempt")

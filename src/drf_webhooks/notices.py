@@ -130,7 +130,8 @@ def make_event(
 ) -> Event:
     """Return an event about an endpoint, numbered and with its message, not stored yet."""
     key = object_key(endpoint.pk)
-    sequence = outbox.number([(RESOURCE, key)], using)[RESOURCE, key]
+    numbers, _ = outbox.number([(RESOURCE, key)], using)
+    sequence = numbers[RESOURCE, key]
     body = payloads.message(
         event_type, data=payloads.encode(data), sequence=sequence, at=at, object_key=key
     )

@@ -3,8 +3,8 @@
 Signals and captured queryset methods say the same things, and say them here.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 from django.db.models import Model
 
@@ -13,9 +13,10 @@ from drf_webhooks.changes import Form, Operation, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.pipeline import is_wanted
 from drf_webhooks.questions import BeforeWrite, chunks
+from drf_webhooks.recording import is_rechecked
 from drf_webhooks.tracing.index import concrete, index
 from drf_webhooks.tracing.paths import Link, Path, Resource
-from drf_webhooks.transactions import log_of
+from drf_webhooks.transactions import log_of, unit
 
 __all__ = [
     "Columns",
@@ -23,15 +24,19 @@ __all__ = [
     "deleting",
     "is_captured",
     "is_concerned",
+    "is_minded",
     "leaving",
     "linking",
     "placing",
     "plain",
     "saved",
     "saving",
+    "silently",
     "tables",
     "values_of",
 ]
+
+R = TypeVar("R")
 
 #: The attribute names of the columns that a write sets; ``None`` for all of them.
 Columns = frozenset[str] | None
@@ -56,6 +61,47 @@ def is_captured() -> bool:
     return config().CAPTURE_BULK and session.is_recording()
 
 
+def is_minded(model: type[Model], using: str) -> bool:
+    """Tell whether it matters that a write of a model's table is not said.
+
+    The second look at an object that had an event must not find it changed by what was not
+    to be said.
+    """
+    return any(
+        session.is_silent(each.resource) and is_rechecked(each.resource, using)
+        for table in tables(model)
+        for each in _concerned(table, None)
+    )
+
+
+def silently(write: Callable[[], R], model: type[Model], using: str, columns: Columns = None) -> R:
+    """Write rows of a model, nobody knows which, where that is not said."""
+    if not is_minded(model, using):
+        return write()
+    with unit(using):
+        _unsaid_whole(
+            {
+                each.resource
+                for table in tables(model)
+                for each in _concerned(table, columns)
+                if session.is_silent(each.resource)
+            },
+            using,
+        )
+        return write()
+
+
+def _concerned(table: type[Model], columns: Columns) -> list[Path]:
+    paths = [path for path in _paths(table) if columns is None or path.concerns(columns)]
+    return paths + [link.near for link in index().links.get(table, ())]
+
+
+def _unsaid_whole(resources: Iterable[Resource], using: str) -> None:
+    found = {each for each in resources if is_rechecked(each, using)}
+    if found:
+        session.silent_changes(using).whole |= found
+
+
 def tables(model: type[Model]) -> list[type[Model]]:
     """Return the monitored models whose tables hold a row of a model."""
     own = concrete(model)
@@ -70,10 +116,9 @@ def tables(model: type[Model]) -> list[type[Model]]:
 
 def is_concerned(model: type[Model], columns: Columns, using: str) -> bool:
     """Tell whether a write of some columns of a model's table has to be noted."""
-    paths = [path for path in _paths(model) if columns is None or path.concerns(columns)]
-    paths += [link.near for link in index().links.get(model, ())]
     return any(
-        not session.is_disabled(path.resource) and is_heard(path.resource, using) for path in paths
+        not session.is_disabled(path.resource) and is_heard(path.resource, using)
+        for path in _concerned(model, columns)
     )
 
 
@@ -116,7 +161,11 @@ def saving(
     """
     pks, values = list(pks), list(values)
     for path in _paths(model):
-        if session.is_disabled(path.resource) or not path.concerns(columns):
+        if not path.concerns(columns):
+            continue
+        if session.is_silent(path.resource):
+            if pks and not path.is_base and path.moves(columns):
+                _unsaid_whole([path.resource], using)
             continue
         is_compared = path.resource.skip_unchanged
         if not (path.moves(columns) or is_compared) or not is_heard(path.resource, using):
@@ -148,20 +197,28 @@ def saved(
 
     """
     pks = list(pks)
-    changes = session.changes_now(using)
     operation = Operation.CREATED if created else Operation.UPDATED
     for resource in index().bases.get(model, ()):
-        if not session.is_disabled(resource) and (
-            created or index().base_path(resource).concerns(columns)
-        ):
-            for pk in pks:
-                changes.note_base(resource, pk, operation)
-                if created and resource.skip_unchanged:
-                    forms = session.forms_now(using)
-                    forms.setdefault((resource, object_key(pk)), Form(None))
-    for path in index().nested.get(model, ()):
-        if session.is_disabled(path.resource) or not path.concerns(columns):
+        if not (created or index().base_path(resource).concerns(columns)):
             continue
+        if session.is_silent(resource):
+            if is_rechecked(resource, using):
+                for pk in pks:
+                    session.silent_changes(using).note_base(resource, pk, Operation.UPDATED)
+            continue
+        changes = session.changes_now(using)
+        for pk in pks:
+            changes.note_base(resource, pk, operation)
+            if created and resource.skip_unchanged:
+                forms = session.forms_now(using)
+                forms.setdefault((resource, object_key(pk)), Form(None))
+    for path in index().nested.get(model, ()):
+        if not path.concerns(columns):
+            continue
+        if session.is_silent(path.resource):
+            _unsaid_nested(path, pks, using)
+            continue
+        changes = session.changes_now(using)
         # A row of a parent's table was written together with the base object's own.
         pks_left = (
             [pk for pk in pks if not changes.has_base(path.resource, pk)]
@@ -171,6 +228,11 @@ def saved(
         if pks_left:
             changes.note_nested(path, pks_left)
             _compare_nothing(path, pks_left, using, columns)
+
+
+def _unsaid_nested(path: Path, pks: Iterable[Any], using: str) -> None:
+    if is_rechecked(path.resource, using):
+        session.silent_changes(using).note_nested(path, pks)
 
 
 def _compare_nothing(path: Path, pks: list[Any], using: str, columns: Columns) -> None:
@@ -191,10 +253,11 @@ def _compare_nothing(path: Path, pks: list[Any], using: str, columns: Columns) -
 def deleting(model: type[Model], pks: Iterable[Any], using: str) -> None:
     """Note that rows of one table are about to be deleted."""
     pks = list(pks)
-    changes = session.changes_now(using)
     for resource in index().bases.get(model, ()):
-        if session.is_disabled(resource):
+        # A second look says nothing of what is gone.
+        if session.is_silent(resource):
             continue
+        changes = session.changes_now(using)
         needs_row = resource.is_scoped() or resource.deleted_payload == "full"
         is_asked = (needs_row or resource.skip_unchanged) and is_heard(resource, using)
         for pk in pks:
@@ -204,16 +267,19 @@ def deleting(model: type[Model], pks: Iterable[Any], using: str) -> None:
         if is_asked:
             _compare(index().base_path(resource), pks, using)
     for path in index().nested.get(model, ()):
-        if not session.is_disabled(path.resource) and is_heard(path.resource, using):
-            _questions(using).above(path, pks, changes)
+        if session.is_silent(path.resource):
+            _unsaid_whole([path.resource], using)
+        elif is_heard(path.resource, using):
+            _questions(using).above(path, pks, session.changes_now(using))
             _compare(path, pks, using)
 
 
 def linking(link: Link, pks: Iterable[Any], using: str) -> None:
     """Note that rows of a many-to-many table come or go beside some rows."""
-    if session.is_disabled(link.near.resource):
-        return
     pks = [pk for pk in pks if pk is not None]
+    if session.is_silent(link.near.resource):
+        _unsaid_nested(link.near, pks, using)
+        return
     session.changes_now(using).note_nested(link.near, pks)
     if is_heard(link.near.resource, using):
         _compare(link.near, pks, using)
@@ -221,7 +287,9 @@ def linking(link: Link, pks: Iterable[Any], using: str) -> None:
 
 def leaving(link: Link, pks: Iterable[Any], using: str) -> None:
     """Note that all rows of a many-to-many table beside some far rows go."""
-    if not session.is_disabled(link.far.resource) and is_heard(link.far.resource, using):
+    if session.is_silent(link.far.resource):
+        _unsaid_whole([link.far.resource], using)
+    elif is_heard(link.far.resource, using):
         _questions(using).above(link.far, pks, session.changes_now(using))
         _compare(link.far, pks, using)
 

@@ -4,16 +4,17 @@ import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from drf_webhooks.changes import Key
+from drf_webhooks.clock import LATER, NOW, later, moment
 from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
 
@@ -24,8 +25,10 @@ __all__ = [
     "keep_all",
     "listeners",
     "number",
+    "rechecked",
     "take",
     "wanted",
+    "withdraw",
     "write",
     "write_to",
 ]
@@ -33,14 +36,11 @@ __all__ = [
 #: What PostgreSQL notifies when something is due.
 CHANNEL = "drf_webhooks"
 
+#: Keys in one statement.
+_MOST_IDS = 1000
+
 #: Lists of event types that one query may bring; with more, each type is asked for.
 _MOST_LISTS = 200
-
-_NOW = {
-    "postgresql": "STATEMENT_TIMESTAMP()",
-    "mysql": "UTC_TIMESTAMP(6)",
-    "sqlite": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')",
-}
 
 _keepers = 0
 _keepers_lock = threading.Lock()
@@ -110,8 +110,10 @@ def listeners(event_types: Iterable[str], owners: Iterable[Any], using: str) -> 
     }
 
 
-def number(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, Key], int]:
-    """Count one more event for each object, and return the new counts.
+def number(
+    subjects: Iterable[tuple[str, Key]], using: str
+) -> tuple[dict[tuple[str, Key], int], datetime]:
+    """Count one more event for each object; return the new counts, and the database's time.
 
     Locks each object's row until the transaction ends, in one order for everybody. Whoever
     serializes the object after this sees what every earlier number said.
@@ -122,7 +124,7 @@ def number(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, K
     values = ", ".join(["(%s, %s, 1)"] * len(ordered))
     parameters = [part for subject in ordered for part in subject]
     insert = f"INSERT INTO {table} (resource, object_key, sequence) VALUES {values} "  # noqa: S608  # a table's name
-    read = "resource, object_key, sequence"
+    read = f"resource, object_key, sequence, {NOW[connection.vendor]}"
     if connection.vendor == "mysql":
         _execute(using, f"{insert} ON DUPLICATE KEY UPDATE sequence = sequence + 1", parameters)
     else:
@@ -130,10 +132,15 @@ def number(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, K
             f"ON CONFLICT (resource, object_key) DO UPDATE SET sequence = {table}.sequence + 1"
         )
         if connection.features.can_return_rows_from_bulk_insert:
-            rows = _rows(using, f"{insert} RETURNING {read}", parameters)
-            return {(resource, key): count for resource, key, count in rows}
+            return _numbers(_rows(using, f"{insert} RETURNING {read}", parameters))
         _execute(using, insert, parameters)
-    return counts(ordered, using)
+    condition, parameters = _named(ordered, using)
+    return _numbers(_rows(using, f"SELECT {read} FROM {table} WHERE {condition}", parameters))  # noqa: S608  # a table's name
+
+
+def _numbers(rows: list[Any]) -> tuple[dict[tuple[str, Key], int], datetime]:
+    found = {(resource, key): count for resource, key, count, _ in rows}
+    return found, moment(rows[0][-1])
 
 
 def counts(subjects: Iterable[tuple[str, Key]], using: str) -> dict[tuple[str, Key], int]:
@@ -167,16 +174,25 @@ def _named(subjects: Iterable[tuple[str, Key]], using: str) -> tuple[str, list[A
     return f"(resource, object_key) IN ({rows})", [part for each in ordered for part in each]
 
 
-def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:
+def write(
+    events: Sequence[Event], using: str, *, is_final: bool, held_for: timedelta | None = None
+) -> None:
     """Insert events, and with ``is_final`` a delivery for each endpoint that subscribes.
 
     Two statements for any number of endpoints, one on PostgreSQL.
+
+    Args:
+        events: What is to be stored.
+        using: The database.
+        is_final: Whether they can be delivered.
+        held_for: How long they are held, by the database's clock; else as they say themselves.
+
     """
     if not events:
         return
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
-    insert, parameters = _insert(connection, events)
+    insert, parameters = _insert(connection, events, held_for)
     if connection.vendor == "postgresql":
         _write_at_once(using, insert, parameters, sendable)
         return
@@ -229,15 +245,26 @@ def _write_at_once(
     )
 
 
-def _insert(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> tuple[str, list[Any]]:
-    fields = Event._meta.concrete_fields
-    row = f"({', '.join(['%s'] * len(fields))})"
+def _insert(
+    connection: BaseDatabaseWrapper, events: Sequence[Event], held_for: timedelta | None
+) -> tuple[str, list[Any]]:
+    vendor = connection.vendor
+    fields = [each for each in Event._meta.concrete_fields if each.name != "held_until"]
     columns = ", ".join(connection.ops.quote_name(str(each.column)) for each in fields)
-    parameters = [
-        each.get_db_prep_save(getattr(event, each.attname), connection=connection)
-        for event in events
-        for each in fields
-    ]
+    row = f"({', '.join(['%s'] * len(fields))}, {'%s' if held_for is None else LATER[vendor]})"
+    until: Any = Event._meta.get_field("held_until")
+    parameters = []
+    for event in events:
+        parameters += [
+            each.get_db_prep_save(getattr(event, each.attname), connection=connection)
+            for each in fields
+        ]
+        parameters.append(
+            until.get_db_prep_save(event.held_until, connection=connection)
+            if held_for is None
+            else later(vendor, held_for)
+        )
+    columns += f", {connection.ops.quote_name(until.column)}"
     statement = (
         f"INSERT INTO {_table(connection.alias, Event)} ({columns}) "  # noqa: S608  # names of tables and columns
         f"VALUES {', '.join([row] * len(events))}"
@@ -260,7 +287,7 @@ def _fan_out(
         matching = patterns(kind)
         conditions.append(f"{same_type} AND ({' OR '.join([is_heard] * len(matching))})")
         parameters += [kind, *(f" {pattern} " for pattern in matching)]
-    now = _NOW[connection.vendor]
+    now = NOW[connection.vendor]
     statement = (
         f"INSERT INTO {_table(using, Delivery)} "  # noqa: S608  # names of tables
         "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at) "
@@ -300,6 +327,37 @@ def due_rechecks(using: str, *, limit: int) -> list[Event]:
     return events
 
 
+def rechecked(names: Sequence[str], using: str) -> set[str]:
+    """Return those of some resources of which an object is yet to be looked at once more."""
+    return set(_waiting(names, using).values_list("resource", flat=True).distinct())
+
+
+def withdraw(names: Sequence[str], keys: Sequence[Key] | None, using: str) -> None:
+    """Leave out second looks at objects of some resources.
+
+    Args:
+        names: The resources.
+        keys: The objects; ``None`` for all of them.
+        using: The database.
+
+    """
+    if not names:
+        return
+    waiting = _waiting(names, using)
+    if keys is not None:
+        waiting = waiting.filter(object_key__in=keys)
+    # Rows that others hold are being looked at now, before this transaction is to be seen.
+    ids = list(waiting.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    for start in range(0, len(ids), _MOST_IDS):
+        Event.objects.using(using).filter(pk__in=ids[start : start + _MOST_IDS]).update(
+            recheck_at=None
+        )
+
+
+def _waiting(names: Sequence[str], using: str) -> QuerySet[Event]:
+    return Event.objects.using(using).filter(resource__in=names, recheck_at__isnull=False)
+
+
 def _due(column: str, using: str, *, limit: int) -> list[uuid.UUID]:
     """Lock events whose time has come, by the database's clock; leave out what others hold."""
     connection = connections[using]
@@ -308,7 +366,7 @@ def _due(column: str, using: str, *, limit: int) -> list[uuid.UUID]:
     )
     rows = _rows(
         using,
-        f"SELECT id FROM {_table(using, Event)} WHERE {column} <= {_NOW[connection.vendor]} "  # noqa: S608  # names of a table and a column
+        f"SELECT id FROM {_table(using, Event)} WHERE {column} <= {NOW[connection.vendor]} "  # noqa: S608  # names of a table and a column
         f"ORDER BY {column} LIMIT {limit}{skip}",
         [],
     )

@@ -2,13 +2,13 @@
 
 import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Model
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from drf_webhooks.changes import (
     Form,
     Found,
     Held,
+    Key,
     Operation,
     Subject,
     merge,
@@ -30,7 +31,7 @@ from drf_webhooks.recording import Entry, park, store
 from drf_webhooks.registry import registry
 from drf_webhooks.session import is_disabled
 from drf_webhooks.tracing.index import index
-from drf_webhooks.tracing.paths import Resource
+from drf_webhooks.tracing.paths import Path, Resource
 from drf_webhooks.tracing.resolver import CHUNK, resolve
 from drf_webhooks.transactions import Log, log_of
 
@@ -126,7 +127,6 @@ class Pipeline:
         alive = {each.pk for each in outbox.take(ids, log.using)} if ids else set()
         result: dict[Subject, Held | None] = {}
         rows: list[Event] = []
-        until = timezone.now() + config().SESSION_HOLD
         for entry, before in known.items():
             operation: Operation | None = entry.operation
             # A worker may have released it, if the session lasted longer than its hold.
@@ -135,17 +135,31 @@ class Pipeline:
             subject = (entry.resource, entry.key)
             result[subject] = None
             if operation is not None:
-                new = _held_rows(replace(entry, operation=operation), session, until)
+                new = _held_rows(replace(entry, operation=operation), session)
                 rows += new
                 result[subject] = Held(tuple(each.pk for each in new), entry.pk, operation)
         for start in range(0, len(rows), CHUNK):
-            outbox.write(rows[start : start + CHUNK], log.using, is_final=False)
+            outbox.write(
+                rows[start : start + CHUNK],
+                log.using,
+                is_final=False,
+                held_for=config().SESSION_HOLD,
+            )
         return result
 
     def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
         """Serialize held events as their objects are now, and make their deliveries."""
         events = outbox.take([each for row in held.values() for each in row.events], using)
         _release(events, using, forms)
+
+    def withdraw(self, changes: Changes, log: Log) -> None:
+        """Leave out second looks at objects that changed and are not to be said.
+
+        One statement if no such object had an event of late.
+        """
+        # What cannot be withdrawn is said, and true.
+        with _guarded(log.using, lambda _: None):
+            _withdraw(changes, log.using)
 
     def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
         """Note that an object changed, as its signals would."""
@@ -157,6 +171,22 @@ class Pipeline:
             if is_disabled(path.resource):
                 continue
             changes.note_nested(path, [pk])
+
+
+def _withdraw(changes: Changes, using: str) -> None:
+    nested = cast("dict[Path, Any]", changes.nested)
+    resources = {path.resource for path in nested} | changes.whole
+    resources |= {resource for resource, _ in changes.bases}
+    waiting = outbox.rechecked([each.base_name for each in resources], using)
+    whole = [each.base_name for each in changes.whole if each.base_name in waiting]
+    outbox.withdraw(whole, None, using)
+    left = waiting - set(whole)
+    keys: dict[str, list[Key]] = defaultdict(list)
+    for resource, key in resolve(changes, using, is_wanted=lambda each: each.base_name in left):
+        keys[resource.base_name].append(key)
+    for name, found in keys.items():
+        for start in range(0, len(found), CHUNK):
+            outbox.withdraw([name], found[start : start + CHUNK], using)
 
 
 @contextmanager
@@ -174,7 +204,10 @@ def _guarded(using: str, otherwise: Callable[[Exception], None]) -> Iterator[Non
             yield
     except PayloadError:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is, the project wants to go on
+    except Exception as error:
+        if connections[using].needs_rollback:
+            # The database has undone the whole transaction, as SQLite does without room.
+            raise
         otherwise(error)
 
 
@@ -279,14 +312,13 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield list(batch.values())
 
 
-def _held_rows(entry: Entry, session: uuid.UUID, until: datetime) -> list[Event]:
+def _held_rows(entry: Entry, session: uuid.UUID) -> list[Event]:
     """Return the rows that hold one thing to say; a deleted object's one for each owner."""
     common = {
         "type": entry.type,
         "resource": entry.resource.base_name,
         "object_key": entry.key,
         "session": session,
-        "held_until": until,
         "created_at": timezone.now(),
     }
     if entry.operation is not Operation.DELETED or entry.found is None:

@@ -191,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner._wait(answer.drip)
             self.wfile.write(bytes([byte]))
 
+    do_PUT = do_PATCH = do_POST  # noqa: N815  # http.server's names
+
     def _reset(self) -> None:
         # Closing with a linger time of zero sends RST instead of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -75,10 +75,10 @@ def _protect(model: type[Model]) -> None:
 
     @functools.wraps(original)
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
-        if not session.is_recording():
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if not session.is_recording() and not noticing.is_minded(model, using):
             original(self, *args, **kwargs)
             return
-        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         if model._meta.auto_created:
             bulk.save_base_of_link(partial(original, self, *args, **kwargs), self, using)
             return
@@ -103,7 +103,11 @@ def _pre_save(
     update_fields: frozenset[str] | None,
     **_: Any,
 ) -> None:
-    if not _is_noted(raw=raw):
+    if _is_fixture(raw=raw):
+        with session.disable_webhooks():
+            _pre_save(sender, instance, raw=False, using=using, update_fields=update_fields)
+        return
+    if not _is_noted(sender, using):
         return
     columns = _columns(sender, update_fields)
     rows = _rows(sender, instance)
@@ -129,7 +133,18 @@ def _post_save(
     update_fields: frozenset[str] | None,
     **_: Any,
 ) -> None:
-    if not _is_noted(raw=raw):
+    if _is_fixture(raw=raw):
+        with session.disable_webhooks():
+            _post_save(
+                sender,
+                instance,
+                created=created,
+                raw=False,
+                using=using,
+                update_fields=update_fields,
+            )
+        return
+    if not _is_noted(sender, using):
         return
     columns = _columns(sender, update_fields)
     there = instance.__dict__.pop("_drf_webhooks_there", ())
@@ -139,7 +154,7 @@ def _post_save(
 
 
 def _pre_delete(sender: type[Model], instance: Any, *, using: str, **_: Any) -> None:
-    if _is_noted(raw=False):
+    if _is_noted(sender, using):
         noticing.deleting(concrete(sender), [instance.pk], using)
 
 
@@ -154,7 +169,13 @@ def _m2m_changed(
     raw: bool = False,
     **_: Any,
 ) -> None:
-    if not _is_noted(raw=raw):
+    if _is_fixture(raw=raw):
+        with session.disable_webhooks():
+            _m2m_changed(
+                sender, instance, action=action, reverse=reverse, using=using, pk_set=pk_set
+            )
+        return
+    if not _is_noted(sender, using):
         return
     for link in index().links.get(sender, ()):
         is_near = link.is_near_source is not reverse
@@ -172,8 +193,12 @@ def _endpoint_changed(*, using: str, **_: Any) -> None:
     session.forget_interest(using)
 
 
-def _is_noted(*, raw: bool) -> bool:
-    return session.is_recording() and (not raw or config().RECORD_RAW)
+def _is_fixture(*, raw: bool) -> bool:
+    return raw and not config().RECORD_RAW
+
+
+def _is_noted(model: type[Model], using: str) -> bool:
+    return session.is_recording() or noticing.is_minded(model, using)
 
 
 def _rows(sender: type[Model], instance: Any) -> list[tuple[type[Model], Any]]:

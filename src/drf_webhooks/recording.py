@@ -21,7 +21,7 @@ from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.paths import Path, Resource
 from drf_webhooks.tracing.resolver import CHUNK
 
-__all__ = ["Entry", "park", "store"]
+__all__ = ["Entry", "is_rechecked", "park", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
     entries = [each for each in entries if each not in deferred] if deferred else entries
     if not entries:
         return
-    numbers = outbox.number([(each.resource.base_name, each.key) for each in entries], using)
-    at = timezone.now()
+    # By the database's clock, which the worker goes by.
+    numbers, at = outbox.number([(each.resource.base_name, each.key) for each in entries], using)
     events: list[Event] = []
     ids: set[uuid.UUID] = set()
     fresh = [_fresh(each, numbers) for each in entries if not _is_outdated(each, numbers)]
@@ -144,20 +144,26 @@ def _parked(resource: Resource, operation: Operation, key: Key, reason: str, at:
     )
 
 
-def _recheck_at(entry: Entry, using: str, at: datetime) -> datetime | None:
-    """Return when the object is looked at once more, if it may have missed something.
+def is_rechecked(resource: Resource, using: str) -> bool:
+    """Tell whether objects of a resource are looked at once more after an event.
 
-    SQLite has one writer at a time.
+    Only a form that is built from several rows can miss a part; SQLite has one writer at a time.
     """
-    after = config().RECHECK_AFTER
-    is_needed = (
-        entry.resource.recheck
-        and entry.resource in index().composed
-        and entry.operation is not Operation.DELETED
-        and not entry.is_recheck
+    return (
+        config().RECHECK_AFTER is not None
         and connections[using].vendor != "sqlite"
+        and resource.recheck
+        and resource in index().composed
     )
-    return at + after if is_needed and after is not None else None
+
+
+def _recheck_at(entry: Entry, using: str, at: datetime) -> datetime | None:
+    """Return when the object is looked at once more, if it may have missed something."""
+    after = config().RECHECK_AFTER
+    is_needed = entry.operation is not Operation.DELETED and not entry.is_recheck
+    if after is None or not is_needed or not is_rechecked(entry.resource, using):
+        return None
+    return at + after
 
 
 def _is_outdated(entry: Entry, numbers: Mapping[tuple[str, Key], int]) -> bool:

@@ -33,6 +33,8 @@ _current: ContextVar["WebhookSignalSession | None"] = ContextVar(
 )
 _disabled: ContextVar[frozenset[Any]] = ContextVar("drf_webhooks_disabled", default=frozenset())
 _EVERYTHING = object()
+#: Stands for a session where changes are noted that are not said.
+_SILENCE = object()
 
 
 class Recorder(Protocol):
@@ -57,6 +59,9 @@ class Recorder(Protocol):
 
     def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
         """Serialize and release held events."""
+
+    def withdraw(self, changes: Changes, log: Log) -> None:
+        """Leave out second looks at objects that changed and are not to be said."""
 
     def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
         """Note that an object changed, as its signals would."""
@@ -209,6 +214,11 @@ def changes_now(using: str) -> Changes:
     return log_of(using).changes(current_session())
 
 
+def silent_changes(using: str) -> Changes:
+    """Return where changes are noted that are not to be said."""
+    return log_of(using).changes(_SILENCE)
+
+
 def interest_now(using: str) -> Interest:
     """Return which event types somebody wants, as far as it was asked in this unit of work."""
     session = current_session()
@@ -243,6 +253,11 @@ def is_disabled(resource: type[Any]) -> bool:
     return bool(disabled) and (resource in disabled or _EVERYTHING in disabled)
 
 
+def is_silent(resource: type[Any]) -> bool:
+    """Tell whether a change of a resource's objects that happens now is not said."""
+    return is_disabled(resource) or not is_recording()
+
+
 def forget_interest(using: str) -> None:
     """Ask again who wants what: an endpoint has changed in this unit of work."""
     log_of(using).interest = Interest()
@@ -258,7 +273,12 @@ def _recorder() -> Recorder:
 def _record_transaction(log: Log) -> Callable[[], None]:
     afterwards = []
     noted = log.take_all()
-    _recorder().complete(noted, log)
+    silent = noted.pop(_SILENCE, None)
+    if silent is not None:
+        # First: what this transaction says itself is to be looked at again.
+        _recorder().withdraw(silent, log)
+    if noted:
+        _recorder().complete(noted, log)
     for session, changes in noted.items():
         explicit = session if isinstance(session, WebhookSignalSession) else None
         if explicit is not None and explicit.is_open:

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +24,7 @@ from drf_webhooks.testing import WebhookReceiver
 from tests.chaos.books import Books, check, forms
 from tests.factories import make_deposit
 
-__all__ = ["Chaos", "wait_until"]
+__all__ = ["Chaos", "Process", "is_alone", "wait_until"]
 
 #: Short, so that a kill costs little time; in the proportions that are checked at start-up.
 _SETTINGS = {
@@ -31,29 +32,34 @@ _SETTINGS = {
     "CONNECT_TIMEOUT": {"seconds": 1},
     "LEASE": {"seconds": 1.5},
     "SESSION_HOLD": {"seconds": 1},
-    "RECHECK_AFTER": {"seconds": 2},
+    # Transactions last long on a busy machine.
+    "RECHECK_AFTER": {"seconds": 5},
     "POLL_INTERVAL": {"seconds": 0.1},
     "RETRY_SCHEDULE": [{"seconds": 0.2}] * 200,
 }
 
 _PATIENCE = 120
 
+#: What a process must know of where the database is.
+_PLACE = ("NAME", "HOST", "PORT", "USER", "PASSWORD", "OPTIONS", "DISABLE_SERVER_SIDE_CURSORS")
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
+
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = _PATIENCE) -> None:
     """Wait for what processes do.
 
     Raises:
         TimeoutError: it did not come.
 
     """
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
             raise TimeoutError(what)
         time.sleep(0.02)
 
 
-def _is_alone() -> bool:
+def is_alone() -> bool:
+    """Tell whether nobody else is connected to the database of the test."""
     if connection.vendor != "postgresql":
         return True
     with connection.cursor() as cursor:
@@ -67,9 +73,12 @@ def _is_alone() -> bool:
 class Process:
     """A writer or a worker, which may be killed."""
 
-    def __init__(self, chaos: "Chaos", command: dict[str, Any]) -> None:
+    def __init__(
+        self, chaos: "Chaos", command: dict[str, Any], clock: timedelta = timedelta(0)
+    ) -> None:
         self._chaos = chaos
-        self.pid = chaos._ask({"do": "start", **command})
+        self._zygote = chaos._zygote(clock)
+        self.pid = self._zygote.ask({"do": "start", **command})
         self.code: int | None = None
 
     def signal(self, number: int) -> None:
@@ -87,16 +96,50 @@ class Process:
         """Wait for its end, and return how it ended."""
         if self.code is None:
             wait_until(self.is_over, "the end of a process")
-            self.code = self._chaos._ask({"do": "wait", "pid": self.pid})
+            self.code = self._zygote.ask({"do": "wait", "pid": self.pid})
             self._chaos.kills += self.code == -signal.SIGKILL
         return self.code
+
+
+class _Zygote:
+    """A process that is ready to become a writer or a worker, whose clock may be off."""
+
+    def __init__(self, environment: dict[str, str], clock: timedelta) -> None:
+        shifted = {"CHAOS_CLOCK_SECONDS": f"{clock.total_seconds():.0f}"}
+        if clock:
+            shifted["LD_PRELOAD"] = environment["CHAOS_CLOCK"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.zygote"],
+            env={**environment, **shifted},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if "CHAOS_LOG" not in os.environ else None,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ask(self, command: dict[str, Any]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """End it, and all that came of it."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
 
 
 class Chaos:
     """A world of writers, workers and receivers; use :meth:`world`."""
 
-    def __init__(self, zygote: "subprocess.Popen[str]", receiver: WebhookReceiver) -> None:
-        self._zygote = zygote
+    def __init__(
+        self, environment: dict[str, str], receiver: WebhookReceiver, stack: ExitStack
+    ) -> None:
+        self._environment = environment
+        self._stack = stack
+        self._zygotes: dict[timedelta, _Zygote] = {}
         self.receiver = receiver
         self.kills = 0
         with disable_webhooks():
@@ -109,68 +152,99 @@ class Chaos:
 
     @classmethod
     @contextmanager
-    def world(cls) -> Iterator["Chaos"]:
-        """Give a world whose processes end with the block."""
+    def world(
+        cls,
+        *,
+        clock: Path | None = None,
+        database: dict[str, Any] | None = None,
+        is_private: bool = False,
+        **changed: Any,
+    ) -> Iterator["Chaos"]:
+        """Give a world whose processes end with the block.
+
+        Args:
+            clock: The compiled ``clock.c``, if the clocks of some are off.
+            database: What the processes have otherwise of the settings of the database.
+            is_private: Whether the database's server ends with the test, by itself.
+            changed: Settings of the library that are otherwise, with ``{"seconds": …}``.
+
+        """
+        here = connection.settings_dict
+        place = {key: here[key] for key in _PLACE if key in here}
         environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "PYTHONPATH": "src:.",
-            "TEST_DB_NAME": str(connection.settings_dict["NAME"]),
-            "CHAOS_SETTINGS": json.dumps(_SETTINGS),
+            "CHAOS_DATABASE": json.dumps({**place, **(database or {})}, default=str),
+            "CHAOS_CLOCK": str(clock),
+            "CHAOS_SETTINGS": json.dumps({**_SETTINGS, **changed}),
         }
-        here = {"RECHECK_AFTER": timedelta(seconds=2)}
-        command = [sys.executable, "-m", "tests.chaos.zygote"]
-        with (
-            WebhookReceiver() as receiver,
-            subprocess.Popen(  # noqa: S603  # our own code
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL if "CHAOS_LOG" not in os.environ else None,
-                text=True,
-                start_new_session=True,
-            ) as zygote,
-        ):
+        recheck = {"RECHECK_AFTER": timedelta(seconds=5)}
+        with WebhookReceiver() as receiver:
             try:
                 # What the test itself changes waits no longer than what writers change.
-                with override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, **here}):
-                    yield cls(zygote, receiver)
+                with (
+                    override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, **recheck}),
+                    ExitStack() as stack,
+                ):
+                    yield cls(environment, receiver, stack)
             finally:
-                os.killpg(zygote.pid, signal.SIGKILL)
-                # The server notices a little later; until then no database can be dropped.
-                wait_until(_is_alone, "the connections of those who were killed")
+                if not is_private:
+                    # The server notices a little later; until then no database can be dropped.
+                    wait_until(is_alone, "the connections of those who were killed")
 
-    def _ask(self, command: dict[str, Any]) -> int:
-        assert self._zygote.stdin is not None
-        assert self._zygote.stdout is not None
-        self._zygote.stdin.write(json.dumps(command) + "\n")
-        self._zygote.stdin.flush()
-        return int(self._zygote.stdout.readline())
+    def _zygote(self, clock: timedelta) -> _Zygote:
+        if clock not in self._zygotes:
+            self._zygotes[clock] = _Zygote(self._environment, clock)
+            self._stack.callback(self._zygotes[clock].end)
+        return self._zygotes[clock]
 
-    def writer(self, seed: int, *, units: int = 4, **death: Any) -> Process:
-        """Start a writer; ``fatal`` and ``is_after`` say at which statement it dies."""
-        return Process(self, {"what": "writer", "seed": seed, "units": units, **death})
+    def writer(
+        self, seed: int, *, units: int = 4, clock: timedelta = timedelta(0), **death: Any
+    ) -> Process:
+        """Start a writer; ``fatal`` and ``is_after`` say at which statement it dies.
 
-    def worker(self, **death: Any) -> Process:
-        """Start a worker, as above."""
-        return Process(self, {"what": "worker", **death})
+        ``clock`` is how far its clock is ahead.
+        """
+        return Process(self, {"what": "writer", "seed": seed, "units": units, **death}, clock)
+
+    def worker(
+        self, *, clock: timedelta = timedelta(0), log: Path | None = None, **death: Any
+    ) -> Process:
+        """Start a worker, as above; what it says is appended to ``log``."""
+        told = {} if log is None else {"log": str(log)}
+        return Process(self, {"what": "worker", **told, **death}, clock)
 
     def rest(self) -> Books:
         """Let one worker that nobody kills finish everything, and check the books."""
         self.receiver.respond()
         worker = self.worker()
-        wait_until(self._is_at_rest, "deliveries are waiting")
+        left = -1
+        while (now_left := self._waiting()) != left:
+            # However slow the machine: as long as there is progress.
+            left = now_left
+            with contextlib.suppress(TimeoutError):
+                wait_until(self.is_at_rest, "less to do")
+        wait_until(self.is_at_rest, "deliveries are waiting", seconds=1)
         worker.signal(signal.SIGTERM)
         worker.wait()
         return check(self.receiver.requests, self.endpoint, self._before)
 
-    def _is_at_rest(self) -> bool:
+    def _waiting(self) -> int:
+        return Delivery.objects.filter(endpoint=self.endpoint, state="waiting").count()
+
+    def is_at_rest(self) -> bool:
+        """Tell whether nothing is left to do."""
         return not (
             Event.objects.filter(held_until__isnull=False).exists()
             or Event.objects.filter(recheck_at__isnull=False).exists()
             or Delivery.objects.filter(endpoint=self.endpoint, state="waiting").exists()
         )
+
+    def clock(self, clock: timedelta) -> timedelta:
+        """Return how far the clock of processes is ahead that were to be started with one."""
+        told = self._zygote(clock).ask({"do": "tell"})
+        return timedelta(seconds=round(told - time.time()))
 
     def misbehave(self, chance: random.Random) -> None:
         """Let the receiver fail at some of the next requests."""

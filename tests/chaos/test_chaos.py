@@ -99,7 +99,7 @@ def test_a_worker_that_slept_past_its_lease_is_refused(chance: random.Random) ->
         chaos.receiver.wait_for(1)
         sleeper.signal(signal.SIGSTOP)
         other = chaos.worker()
-        wait_until(chaos._is_at_rest, "the other worker")
+        wait_until(chaos.is_at_rest, "the other worker")
         sleeper.signal(signal.SIGCONT)
         for each in (sleeper, other):
             each.signal(signal.SIGTERM)

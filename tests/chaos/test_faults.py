@@ -4,8 +4,10 @@ The rest of the list is tested beside what it concerns: docs/explanation/guarant
 """
 
 import threading
+import time
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver, deliver_now
 from tests.app.models import Deposit
 from tests.chaos.harness import Chaos, wait_until
+from tests.chaos.test_chaos import KILLS
 from tests.factories import make_deposit
 from tests.test_session import names, said
 
@@ -144,7 +147,7 @@ def test_b21_b26_connections_that_drop_while_requests_are_in_the_air() -> None:
         chaos.receiver.wait_for(1)
         drop_connections()
         chaos.receiver.respond()
-        wait_until(chaos._is_at_rest, "the worker that was cut off")
+        wait_until(chaos.is_at_rest, "the worker that was cut off")
         is_over = worker.is_over()
         worker.signal(15)
         worker.wait()
@@ -156,21 +159,37 @@ def test_b21_b26_connections_that_drop_while_requests_are_in_the_air() -> None:
     assert max(again.values()) <= 2
 
 
-def test_b22_many_workers_send_each_delivery_once(deposit: Deposit) -> None:
+def read(log: Path) -> str:
+    return log.read_text() if log.exists() else ""
+
+
+def test_b22_many_workers_send_each_delivery_once(
+    deposit: Deposit, tmp_path: Path, record_property: Any
+) -> None:
     """B22, B30: each has one success, and no worker starves."""
-    with Chaos.world() as chaos:
-        Deposit.objects.bulk_create([Deposit(tenant=deposit.tenant, amount=1) for _ in range(300)])
-        workers = [chaos.worker() for _ in range(4)]
-        wait_until(chaos._is_at_rest, "all deliveries")
+    number, size = (10, 10_000) if KILLS >= 200 else (4, 300)
+    logs = [tmp_path / str(each) for each in range(number)]
+    patient = {"REQUEST_TIMEOUT": {"seconds": 20}, "LEASE": {"seconds": 60}}
+    with Chaos.world(**patient) as chaos:
+        chaos.receiver.respond(delay=timedelta(milliseconds=100))
+        workers = [chaos.worker(log=each) for each in logs]
+        wait_until(lambda: all("Delivering" in read(each) for each in logs), "the workers")
+        Deposit.objects.bulk_create([Deposit(tenant=deposit.tenant) for _ in range(size)])
+        started = time.monotonic()
+        wait_until(chaos.is_at_rest, "all deliveries", seconds=600)
+        seconds = time.monotonic() - started
         for each in workers:
             each.signal(15)
             each.wait()
+        shares = [int(read(each).rpartition("Stopped after ")[2].split()[0]) for each in logs]
+        record_property("chaos", {"deliveries": size, "seconds": round(seconds)})
         sent = Counter(each.headers["webhook-id"] for each in chaos.receiver.requests)
         successes = Attempt.objects.filter(status=200, delivery__endpoint=chaos.endpoint)
 
     assert set(sent.values()) == {1}
     assert len(sent) == successes.count() == successes.values("delivery").distinct().count()
-    assert len(sent) >= 300
+    assert len(sent) == sum(shares) == size
+    assert min(shares) > 0
 
 
 def test_b23_what_nobody_was_notified_of_is_found_by_polling(deposit: Deposit) -> None:

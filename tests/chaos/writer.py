@@ -9,16 +9,20 @@ deposit raises its amount, so that a later state has a higher one.
 import itertools
 import os
 import random
+import signal
+import time
 from collections.abc import Callable
 
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, transaction
+from django.db import Error, connection, transaction
 from django.db.models import F
 
 from drf_webhooks.session import webhook_signal_session
 from tests.app.models import Deposit, Landlord, RentalUnit, Tag, Tenant
 
 __all__ = ["Writer"]
+
+_PATIENCE_SECONDS = 60
 
 
 class UndoneError(Exception):
@@ -32,17 +36,42 @@ class Writer:
         self._random = random.Random(seed)  # noqa: S311  # a program, no secret
         self._numbers = itertools.count(1)
         self._seed = seed
+        self._is_stopping = False
 
     def work(self, units: int) -> None:
-        """Do some units of work; what the database refuses has not happened."""
+        """Do some units of work, none of them twice; SIGTERM ends it after the present one.
+
+        What the database refuses has not happened. Whether something was committed when the
+        server went away is not known; the next unit begins when there is a server again.
+        """
+        signal.signal(signal.SIGTERM, self._stop)
         ways = [self._transaction, self._change, self._session, self._undone, self._partly_undone]
         for _ in range(units):
+            if self._is_stopping:
+                return
             way = self._random.choice(ways)
             try:
                 way()
-            except DatabaseError:
-                # A deadlock with another writer: everything of it is undone.
-                continue
+            except Error:
+                # A deadlock with another writer, or the server was restarted.
+                self._reconnect()
+
+    def _stop(self, *_: object) -> None:
+        self._is_stopping = True
+
+    def _reconnect(self) -> None:
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                # What Django does at the end of a request.
+                connection.close_if_unusable_or_obsolete()
+                connection.ensure_connection()
+            except Error:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _token(self, prefix: str = "") -> str:
         return f"{prefix}{self._seed}-{os.getpid()}-{next(self._numbers)}"

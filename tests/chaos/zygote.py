@@ -1,13 +1,14 @@
 """Forks writers and workers on demand, so that a process to be killed costs no start-up.
 
 Reads one command a line, in JSON, and answers each with one line: ``start`` with the new
-process's number, ``wait`` with how it ended.
+process's number, ``wait`` with how it ended, ``tell`` with what the clock says.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,14 +18,19 @@ from django.conf import settings
 
 def main() -> None:
     """Serve until the input ends."""
-    settings.DATABASES["default"]["NAME"] = os.environ["TEST_DB_NAME"]
+    settings.DATABASES["default"].update(json.loads(os.environ["CHAOS_DATABASE"]))
     settings.DRF_WEBHOOKS.update(json.loads(os.environ["CHAOS_SETTINGS"], object_hook=_spans))
     django.setup()
     for line in sys.stdin:
         command = json.loads(line)
-        answer = _start(command) if command["do"] == "start" else _wait(command["pid"])
-        sys.stdout.write(f"{answer}\n")
+        sys.stdout.write(f"{_answer(command)}\n")
         sys.stdout.flush()
+
+
+def _answer(command: dict[str, Any]) -> int:
+    if command["do"] == "tell":
+        return int(time.time())
+    return _start(command) if command["do"] == "start" else _wait(command["pid"])
 
 
 def _spans(found: dict[str, Any]) -> Any:
@@ -58,6 +64,8 @@ def _run(command: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    if "log" in command:
+        os.dup2(os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     instants.count(command.get("fatal"), is_after=bool(command.get("is_after")))
     if command["what"] == "writer":
         writer.Writer(command["seed"]).work(command["units"])

@@ -35,9 +35,10 @@ from tests.app.models import (
     Tag,
     Tenant,
 )
-from tests.app.serializers import DocumentSerializer
+from tests.app.serializers import DepositSerializer, DocumentSerializer, form
 from tests.app.webhooks import DepositWebhook
 from tests.bookshop.models import Book, Chapter
+from tests.chaos.servers import moved, pooled
 from tests.factories import make_deposit, make_landlord, make_unit, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -288,6 +289,19 @@ def test_nothing_is_set_for_longer_than_a_transaction(deposit: Deposit) -> None:
         outside = cursor.fetchone()
 
     assert (inside, outside) == (("off",), ("",))
+
+
+def test_behind_a_pool_of_transactions_nothing_is_left_behind(deposit: Deposit) -> None:
+    """B28: each transaction gets the connection of the pool that has rested longest."""
+    with pooled(servers=2) as place, moved(**place):
+        for number in range(4):
+            with disable_webhooks():
+                sql("UPDATE core_deposit SET amount = %s", number)
+            assert RowChange.objects.count() == number
+            sql("UPDATE core_deposit SET amount = %s", number + 10)
+        relay()
+
+        assert said() == [("deposit.updated", form(DepositSerializer, Deposit.objects.get()))]
 
 
 def test_a_session_of_several_transactions_says_one_thing_of_an_object(deposit: Deposit) -> None:

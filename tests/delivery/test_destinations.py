@@ -38,7 +38,7 @@ def outcome(case: dict[str, Any]) -> tuple[str, list[str]]:
 
     async def send() -> Answer | Failure:
         async with AiohttpTransport(Config(), ask=ask) as transport:
-            return await transport.post(case["url"], headers={}, body=b"{}")
+            return await transport.send(case["url"], method="POST", headers={}, body=b"{}")
 
     try:
         validate_url(case["url"])

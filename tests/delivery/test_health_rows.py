@@ -48,7 +48,7 @@ def make_waiting(endpoint: Endpoint, count: int, *, event_type: str = "a.b") -> 
 
 
 def claim(limit: int = 100, *, each: int = 10) -> list[Leased]:
-    return lease(limit, using="default", length=MINUTE, each=each, in_air={})
+    return lease(limit, using="default", length=MINUTE, each=each, in_air={}, attempts=99)
 
 
 def result(leased: Leased, status: int | None = 200, **more: Any) -> Result:

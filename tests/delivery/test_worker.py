@@ -1,14 +1,12 @@
 """The worker and its store: leases, fences, failures of the database, defects of ours."""
 
 import asyncio
-import ssl
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 from django.db import DatabaseError, connection
 from django.utils import timezone
@@ -17,7 +15,7 @@ from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.leases import Leased, hand_back, lease
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.transport import AiohttpTransport, Answer, Failure, _failure
+from drf_webhooks.delivery.transport import Answer, Failure
 from drf_webhooks.delivery.wakeup import Listener
 from drf_webhooks.delivery.worker import Worker, _attempted
 from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
@@ -41,9 +39,15 @@ def make_deliveries(count: int, url: str = "https://a.example/") -> Endpoint:
 
 
 def claim(
-    limit: int = 10, *, each: int = 10, in_air: Mapping[uuid.UUID, int] | None = None
+    limit: int = 10,
+    *,
+    each: int = 10,
+    in_air: Mapping[uuid.UUID, int] | None = None,
+    attempts: int = 10,
 ) -> list[Leased]:
-    return lease(limit, using="default", length=MINUTE, each=each, in_air=in_air or {})
+    return lease(
+        limit, using="default", length=MINUTE, each=each, in_air=in_air or {}, attempts=attempts
+    )
 
 
 def result(leased: Leased, state: Delivery.State = Delivery.State.DELIVERED, **more: Any) -> Result:
@@ -70,7 +74,45 @@ def test_a_lease_that_ended_is_due_again_with_a_higher_fence() -> None:
     assert Delivery.objects.get().state == "waiting"
     assert settle([result(second)], using="default") == 0
     assert Delivery.objects.get().state == "delivered"
-    assert Attempt.objects.count() == 3
+    assert Attempt.objects.count() == 4
+
+
+def test_the_attempt_of_a_worker_that_is_lost_is_in_the_log() -> None:
+    endpoint = make_deliveries(1)
+    claim()
+    started_at = Delivery.objects.get().leased_at
+    Delivery.objects.update(due_at=timezone.now() - MINUTE)
+    (second,) = claim()
+    settle([result(second, status=200)], using="default")
+
+    assert second.attempt_count == 1
+    lost, told = Attempt.objects.order_by("number")
+    assert (lost.number, lost.error, lost.started_at) == (1, "worker_lost", started_at)
+    assert lost.url == endpoint.url
+    assert (told.number, told.status) == (2, 200)
+    delivery = Delivery.objects.get()
+    assert (delivery.attempt_count, delivery.leased_at) == (2, None)
+
+
+def test_what_costs_every_worker_its_life_is_dead_in_the_end() -> None:
+    make_deliveries(2)
+    for _ in range(3):
+        assert len(claim(attempts=3)) == 2
+        Delivery.objects.update(due_at=timezone.now() - MINUTE)
+
+    assert claim(attempts=3) == []
+    for delivery in Delivery.objects.all():
+        assert (delivery.state, delivery.due_at, delivery.leased_at) == ("dead", None, None)
+        assert delivery.reason.startswith("Given up after 3 attempts; the worker was lost")
+        assert delivery.attempt_count == 3
+
+
+def test_what_was_handed_back_was_no_attempt() -> None:
+    make_deliveries(1)
+    hand_back(claim(), using="default")
+
+    assert [each.attempt_count for each in claim()] == [0]
+    assert not Attempt.objects.exists()
 
 
 def test_nothing_to_settle_costs_nothing() -> None:
@@ -212,7 +254,9 @@ def test_a_worker_with_less_room_than_work() -> None:
 class Broken:
     """A transport with a defect."""
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | Failure:
+    async def send(
+        self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | Failure:
         raise ZeroDivisionError
 
 
@@ -233,8 +277,8 @@ def test_the_time_of_an_attempt_is_signed() -> None:
     sent: dict[str, str] = {}
 
     class Noting:
-        async def post(
-            self, url: str, *, headers: Mapping[str, str], body: bytes
+        async def send(
+            self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
         ) -> Answer | Failure:
             sent.update(headers)
             return Answer(200, (), b"")
@@ -244,38 +288,6 @@ def test_the_time_of_an_attempt_is_signed() -> None:
 
     assert sent["webhook-timestamp"] == str(int(noon.timestamp()))
     assert sent["webhook-signature"].startswith("v1,")
-
-
-def test_a_transport_is_used_in_a_with_block() -> None:
-    async def post() -> None:
-        transport = AiohttpTransport(Config())
-        with pytest.raises(RuntimeError, match="async with"):
-            await transport.post("https://a.example/", headers={}, body=b"")
-        await transport.__aexit__(None, None, None)
-
-    asyncio.run(post())
-
-
-def chained(outer: BaseException, inner: BaseException) -> BaseException:
-    outer.__cause__ = inner
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("error", "name"),
-    [
-        (aiohttp.ConnectionTimeoutError(), "timeout_connect"),
-        (TimeoutError(), "timeout_total"),
-        (chained(OSError(), ssl.SSLCertVerificationError("has expired")), "tls_expired"),
-        (chained(OSError(), ssl.SSLCertVerificationError("self signed")), "tls_certificate"),
-        (chained(OSError(), ssl.SSLError("wrong version")), "tls_error"),
-        (aiohttp.InvalidURL("x"), "invalid_url"),
-        (aiohttp.ClientPayloadError(), "invalid_response"),
-        (aiohttp.ClientError(), "connection_error"),
-    ],
-)
-def test_errors_have_short_names(error: BaseException, name: str) -> None:
-    assert _failure(error).error == name
 
 
 @pytest.mark.parametrize("wish", ["abort-message", "disable"])

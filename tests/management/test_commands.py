@@ -70,6 +70,19 @@ def test_an_endpoint_with_a_given_secret_and_an_owner_by_key() -> None:
 
 
 @pytest.mark.django_db
+def test_an_endpoint_with_its_own_way_of_being_sent_to() -> None:
+    headers = ["--header", "X-Api-Key: k3y", "--header", "X-B: c"]
+    more = ["--method", "PUT", "--format", "xml", *headers]
+
+    out, _ = run("webhooks_endpoint", "add", URL, "--events", "*", *more)
+
+    endpoint = Endpoint.objects.get()
+    assert (endpoint.method, endpoint.format) == ("PUT", "xml")
+    assert endpoint.headers == {"X-Api-Key": "k3y", "X-B": "c"}
+    assert "k3y" not in out + run("webhooks_endpoint", "list")[0]
+
+
+@pytest.mark.django_db
 def test_no_endpoints_are_said_to_be_none() -> None:
     assert "There are no endpoints" in run("webhooks_endpoint", "list")[1]
 
@@ -82,6 +95,10 @@ def test_no_endpoints_are_said_to_be_none() -> None:
         ([URL, "--events", "core..x"], "'core..x' is no event type"),
         ([URL, "--events", "core.flat.*"], "No resource emits 'core.flat.*'. Event types: core."),
         ([URL, "--events", "*", "--secret", "whsec_c2hvcnQ="], "has 5 bytes"),
+        ([URL, "--events", "*", "--header", "Host: a"], "is set by the library"),
+        ([URL, "--events", "*", "--header", "k3y"], "Line 1 of the headers has no colon"),
+        ([URL, "--events", "*", "--format", "cloudevents"], "needs a source"),
+        ([URL, "--events", "*", "--format", "yaml"], "no format 'yaml'"),
         ([URL, "--events", "*", "--owner", "nobody"], "There is no user 'nobody'"),
         ([URL, "--events", "*", "--owner", "77777"], "There is no user '77777'"),
     ],
@@ -201,6 +218,7 @@ def test_a_listener_shows_what_comes_and_verifies_it(*, is_right: bool) -> None:
         shown, _ = listening.result(30)
 
     assert '"type":"core.deposit.created"' in shown
+    assert "POST application/json" in shown
     assert ("  verified" if is_right else "  NOT VERIFIED") in shown
 
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 
-from drf_webhooks.models import Endpoint
+from drf_webhooks import pipeline
+from drf_webhooks.models import Endpoint, Event
 from drf_webhooks.registry import registry
+from drf_webhooks.transactions import log_of
 from tests.bookshop import operations, resources, world
-from tests.oracle import Verdict, forms, judge, quietly
+from tests.oracle import Verdict, forms, judge, quietly, said_since
 
 pytestmark = [pytest.mark.django_db, pytest.mark.oracle]
 
@@ -71,3 +73,25 @@ def test_what_alters_a_form_is_said(table: Table, *, compares: bool, record_prop
     assert {name: each.wrong for name, each in verdicts.items() if each.wrong} == {}
     if compares:
         assert {name: each.spurious for name, each in verdicts.items() if each.spurious} == {}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it looks at nothing again")
+def test_what_is_not_to_be_said_is_not_said_by_a_second_look() -> None:
+    resources.declare()
+    for resource in registry:
+        resource.trigger(resource.get_queryset().all(), "updated")
+    echoes = {}
+    for table in grouped().values():
+        for name, act in table.items():
+            with transaction.atomic():
+                Event.objects.update(recheck_at=Event.objects.first().created_at)
+                known = set(Event.objects.values_list("pk", flat=True))
+                with quietly():
+                    attempted(act, 1)
+                log_of("default").before_commit()()
+                pipeline.recheck_due()
+                echoes[name] = said_since(known)
+                transaction.set_rollback(True)
+
+    assert len(echoes) > 100
+    assert {name: each for name, each in echoes.items() if each} == {}

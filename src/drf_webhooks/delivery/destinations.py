@@ -8,15 +8,19 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 __all__ = [
     "DestinationRefusedError",
     "GuardedResolver",
+    "addresses",
     "check_address",
     "check_literal",
     "check_port",
+    "look_up",
 ]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -115,10 +119,34 @@ def _why_refused(address: Address) -> str | None:
     return next((why for network, why in _REFUSED_6.items() if address in network), None)
 
 
-async def look_up(host: str, port: int) -> list[str]:
-    """Ask the system's resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+async def look_up(host: str, port: int, *, threads: Executor | None = None) -> list[str]:
+    """Ask the system's resolver, in a thread."""
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(threads, ask)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def addresses(host: str, port: int, found: list[str]) -> list[ResolveResult]:
+    """Return what was found for a name as aiohttp wants it: numbers only.
+
+    Raises:
+        OSError: nothing was found.
+
+    """
+    if not found:
+        msg = f"{host} has no address"
+        raise OSError(msg)
+    return [
+        ResolveResult(
+            hostname=host,
+            host=address,
+            port=port,
+            family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+            proto=socket.IPPROTO_TCP,
+            flags=socket.AI_NUMERICHOST,
+        )
+        for address in found
+    ]
 
 
 class GuardedResolver(AbstractResolver):
@@ -138,22 +166,9 @@ class GuardedResolver(AbstractResolver):
         check_port(port)
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             found = await self._ask(host, port)
-        if not found:
-            msg = f"{host} has no address"
-            raise OSError(msg)
         for address in found:
             check_address(address, allowed=self._allowed)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in found
-        ]
+        return addresses(host, port, found)
 
     async def close(self) -> None:
         """Nothing is kept open."""

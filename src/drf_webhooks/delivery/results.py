@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F, Q
 
+from drf_webhooks.delivery.failures import NO_TIMING, Timing
 from drf_webhooks.delivery.health_rows import Heard, charge
 from drf_webhooks.delivery.leases import Leased, database_now
 from drf_webhooks.models import Attempt, Delivery
@@ -33,6 +34,8 @@ class Result:
     detail: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    end: str = ""
+    timing: Timing = NO_TIMING
 
 
 def settle(results: Sequence[Result], *, using: str) -> int:
@@ -101,6 +104,7 @@ def _settle_delivered(results: Sequence[Result], using: str, now: datetime) -> l
         .update(
             state=Delivery.State.DELIVERED,
             due_at=None,
+            leased_at=None,
             settled_at=now,
             attempt_count=F("attempt_count") + 1,
             is_by_hand=False,
@@ -121,6 +125,7 @@ def _settle_one(result: Result, using: str, now: datetime) -> bool:
     kept = held.update(
         state=result.state,
         due_at=None if result.wait is None else now + result.wait,
+        leased_at=None,
         settled_at=now if is_over else None,
         attempt_count=F("attempt_count") + 1,
         reason=result.reason[:200],
@@ -145,4 +150,8 @@ def _attempt(result: Result) -> Attempt:
         detail=result.detail or result.reason[:500],
         response_headers=[list(pair) for pair in result.headers],
         response_body=result.body,
+        response_end=result.end,
+        looked_up_in=result.timing.look_up,
+        connected_in=result.timing.connect,
+        answered_in=result.timing.answer,
     )

@@ -1,17 +1,20 @@
 """One attempt: sign, send, judge."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from drf_webhooks import secret_keys
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.formats import Message, format_named, source
 from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.retries import retry_after, wait_before_next
 from drf_webhooks.delivery.signing import sign
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
+from drf_webhooks.exceptions import FormatError
 from drf_webhooks.models import Delivery
 from drf_webhooks.overrides import rules
 
@@ -47,20 +50,7 @@ async def attempt(
     settings = rules(
         settings, event_type=leased.standing.event_type, overrides=leased.standing.overrides
     )
-    headers = {
-        "content-type": "application/json",
-        "accept-encoding": "identity",
-        "user-agent": _USER_AGENT,
-        "webhook-id": leased.message_id,
-        "webhook-timestamp": str(int(started_at.timestamp())),
-        "webhook-signature": sign(
-            secret_keys.decode(leased.secret),
-            event_id=leased.message_id,
-            sent_at=started_at,
-            body=leased.body,
-        ),
-    }
-    outcome = await transport.post(leased.url, headers=headers, body=leased.body)
+    outcome = await _sent(leased, transport, settings, started_at)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
         outcome,
@@ -80,10 +70,42 @@ async def attempt(
         disables=verdict.disables,
         status=outcome.status if isinstance(outcome, Answer) else None,
         error=outcome.error if isinstance(outcome, Failure) else "",
-        detail=outcome.detail if isinstance(outcome, Failure) else "",
+        detail=outcome.detail,
         headers=outcome.headers if isinstance(outcome, Answer) else (),
         body=outcome.body if isinstance(outcome, Answer) else b"",
+        end=outcome.end if isinstance(outcome, Answer) else "",
+        timing=outcome.timing,
     )
+
+
+async def _sent(
+    leased: Leased, transport: Transport, settings: Config, now: datetime
+) -> Answer | Failure:
+    """Write the message in the endpoint's format, sign these bytes, and send them."""
+    message = Message(leased.message_id, leased.object_key, leased.body, source(settings))
+    try:
+        chosen = format_named(leased.format, settings)
+        body = chosen.write(message)
+    except FormatError as error:
+        return Failure("format_error", str(error)[:500])
+    headers = {
+        **_own(leased.headers),
+        "content-type": chosen.content_type,
+        "accept-encoding": "identity",
+        "webhook-id": leased.message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": sign(
+            secret_keys.decode(leased.secret), event_id=leased.message_id, sent_at=now, body=body
+        ),
+    }
+    return await transport.send(leased.url, method=leased.method, headers=headers, body=body)
+
+
+def _own(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the endpoint's own headers, with our name unless it has another one for us."""
+    if any(name.lower() == "user-agent" for name in headers):
+        return headers
+    return {"user-agent": _USER_AGENT, **headers}
 
 
 def judge(

@@ -1,55 +1,74 @@
 """One HTTP request: bounded in time and memory, and every failure a short word."""
 
 import asyncio
-import ssl
+import io
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.connections import HEAD_BYTES, Connector, Trip, current
 from drf_webhooks.delivery.destinations import (
-    DestinationRefusedError,
     GuardedResolver,
     LookUp,
     check_literal,
     look_up,
 )
+from drf_webhooks.delivery.errors import failure
+from drf_webhooks.delivery.failures import NO_TIMING, Failure, Timing
+from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
+from drf_webhooks.delivery.trust import tls_context
+from drf_webhooks.models import Attempt
 
-__all__ = ["AiohttpTransport", "Answer", "Failure", "Transport"]
+__all__ = ["AiohttpTransport", "Answer", "Failure", "Timing", "Transport"]
+
+End = Attempt.End
 
 _HEADER_CHARACTERS = 200
 _HEADERS_KEPT = 40
+#: What decides about the delivery is kept wherever it stands.
+_HEADERS_OBEYED = frozenset({"retry-after", "webhook-delivery"})
+#: So much of a body is read without being kept: to open a connection anew costs more.
+_SKIPPED_BYTES = 64 * 1024
+#: ``getaddrinfo()`` takes a thread each, and a name server that is silent keeps it for long.
+_LOOK_UP_THREADS = 64
+_PROXY_AUTH = 407
+_PIECE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver answered, cut to what is kept."""
+    """What a receiver answered, cut to what is kept.
+
+    ``end`` is ``CUT`` if there was more of the body than is kept, and ``BROKEN`` if the body
+    stopped too early, or did not end in time; then ``detail`` says how.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    end: End = End.WHOLE
+    detail: str = ""
+    timing: Timing = NO_TIMING
 
     def header(self, name: str) -> str | None:
         """Return a header's first value; the name in lower case."""
         return next((value for key, value in self.headers if key.lower() == name), None)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no answer: a class that a person understands, and the details."""
-
-    error: str
-    detail: str
-
-
 class Transport(Protocol):
     """What sends a request."""
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | Failure:
+    async def send(
+        self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | Failure:
         """Send a request; never raises for what the other side does."""
         ...
 
@@ -57,35 +76,59 @@ class Transport(Protocol):
 class AiohttpTransport:
     """aiohttp: one client for the process, which keeps connections open.
 
-    No redirects, no proxies from the environment, no decompression. A whole request ends
-    within ``REQUEST_TIMEOUT``, and at most ``RESPONSE_LOG_BYTES`` of an answer are read.
+    No redirects, no proxies or credentials or authorities from the environment, no
+    decompression. A whole request ends within ``REQUEST_TIMEOUT``, and not much more than
+    ``RESPONSE_LOG_BYTES`` of an answer are read.
+
+    A request that crosses with the end of an idle connection is sent once more, on a new one.
     """
 
-    def __init__(self, settings: Config, *, ask: LookUp = look_up) -> None:
+    def __init__(self, settings: Config, *, ask: LookUp | None = None) -> None:
         self._settings = settings
         self._ask = ask
+        self._seconds = settings.REQUEST_TIMEOUT.total_seconds()
+        self._proxy = None if settings.PROXY is None else Proxy.parse(settings.PROXY)
         self._client: aiohttp.ClientSession | None = None
+        self._client_again: aiohttp.ClientSession | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        # What is wrong with a literal is always wrong: a pure function of the URL.
+        self._target = lru_cache(maxsize=1024)(self._checked)
 
     async def __aenter__(self) -> Self:
-        settings = self._settings
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(allowed=settings.ALLOWED_NETWORKS, ask=self._ask),
-            limit=0,
-            # The look-up is checked, and so is not to be remembered.
-            use_dns_cache=False,
+        ask = self._ask
+        if ask is None:
+            self._threads = ThreadPoolExecutor(_LOOK_UP_THREADS, "drf_webhooks_dns")
+            ask = partial(look_up, threads=self._threads)
+        resolver: AbstractResolver
+        if self._proxy is None:
+            resolver = GuardedResolver(allowed=self._settings.ALLOWED_NETWORKS, ask=ask)
+        else:
+            resolver = ProxyResolver(self._proxy, ask)
+        self._client = self._made(resolver, keeps=True)
+        self._client_again = self._made(resolver, keeps=False)
+        return self
+
+    def _made(self, resolver: AbstractResolver, *, keeps: bool) -> aiohttp.ClientSession:
+        connector = Connector(
+            resolver,
+            connect_timeout=self._settings.CONNECT_TIMEOUT,
+            keeps=keeps,
+            ssl=tls_context(self._settings.CA_BUNDLE),
         )
-        self._client = aiohttp.ClientSession(
+        client = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(
-                total=settings.REQUEST_TIMEOUT.total_seconds(),
-                connect=settings.CONNECT_TIMEOUT.total_seconds(),
-            ),
+            # Ours is exact, and one for all; aiohttp rounds up to whole seconds.
+            timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("accept", "accept-encoding", "user-agent"),
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
         )
-        return self
+        # It would send a PUT again whatever came of the first one.
+        client._retry_connection = False
+        return client
 
     async def __aexit__(
         self,
@@ -93,79 +136,111 @@ class AiohttpTransport:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._client is not None:
-            await self._client.close()
+        for client in (self._client, self._client_again):
+            if client is not None:
+                await client.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | Failure:
+    async def send(
+        self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | Failure:
         """Send a request; never raises for what the other side does."""
         if self._client is None:
             msg = "The transport is not open. Use it in `async with`."
             raise RuntimeError(msg)
+        trip = Trip(asyncio.get_running_loop().time())
+        token = current.set(trip)
+        response: aiohttp.ClientResponse | None = None
+        kept = bytearray()
+        end, detail = End.BROKEN, ""
         try:
-            target = URL(url)
-            check_literal(
-                target.host or "", target.port or 0, allowed=self._settings.ALLOWED_NETWORKS
-            )
-            async with self._client.post(
-                target, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return await self._read(response)
+            async with asyncio.timeout(self._seconds):
+                response = await self._sent(trip, method, self._target(url), headers, body)
+                end = await self._read(response, kept)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return _failure(error)
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
-        limit = self._settings.RESPONSE_LOG_BYTES
-        kept = b""
-        try:
-            while len(kept) < limit:
-                chunk = await response.content.read(limit - len(kept))
-                if not chunk:
-                    break
-                kept += chunk
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            failed = failure(error, trip, self._proxy)
+            if response is None:
+                return failed
             # The status has come, and it decides.
-            response.close()
-        if not response.content.at_eof():
-            # The rest is not wanted, and so neither is the connection.
-            response.close()
-        headers = tuple(
-            (key[:_HEADER_CHARACTERS], value[:_HEADER_CHARACTERS])
-            for key, value in list(response.headers.items())[:_HEADERS_KEPT]
-        )
-        return Answer(response.status, headers, kept)
+            detail = f"The body broke off after {len(kept)} bytes. {failed.detail}"
+        finally:
+            trip.is_over = True
+            current.reset(token)
+            if response is None:
+                trip.cut()
+            elif not response.closed:
+                # The rest is not wanted, and so neither is the connection.
+                trip.cut()
+                response.close()
+        if self._proxy is not None and response.status == _PROXY_AUTH:
+            return Failure("proxy_auth", "The proxy answered 407.", trip.timing())
+        return Answer(response.status, _headers(response), bytes(kept), end, detail, trip.timing())
+
+    async def _sent(
+        self, trip: Trip, method: str, url: URL, headers: Mapping[str, str], body: bytes
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and once more if it crossed with the end of an idle connection."""
+        assert self._client is not None  # noqa: S101  # send() has looked
+        assert self._client_again is not None  # noqa: S101  # made together
+        request: dict[str, Any] = {"headers": headers, "allow_redirects": False}
+        if self._proxy is not None:
+            request |= self._proxy.request(url, headers)
+        try:
+            return await self._client.request(method, url, data=_data(body), **request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if not trip.may_go_again(asyncio.get_running_loop().time()):
+                raise
+        trip.is_again = True
+        return await self._client_again.request(method, url, data=_data(body), **request)
+
+    async def _read(self, response: aiohttp.ClientResponse, kept: bytearray) -> End:
+        """Read a body as far as it is kept, and to its end if that is near."""
+        limit = self._settings.RESPONSE_LOG_BYTES
+        skipped = 0
+        while True:
+            chunk = await response.content.readany()
+            if not chunk:
+                return End.CUT if skipped else End.WHOLE
+            room = limit - len(kept)
+            kept += chunk[:room]
+            skipped += max(len(chunk) - room, 0)
+            if skipped > _SKIPPED_BYTES:
+                return End.CUT
+
+    def _checked(self, url: str) -> URL:
+        """Parse a URL, once, and refuse a host that is an address not to be reached.
+
+        Raises:
+            DestinationRefusedError: the address or the port is refused.
+            ValueError: it is no URL.
+
+        """
+        target = URL(url)
+        check_literal(target.host or "", target.port or 0, allowed=self._settings.ALLOWED_NETWORKS)
+        return target
 
 
-def _failure(error: BaseException) -> Failure:
-    return Failure(_error_class(error), f"{type(error).__name__}: {error}"[:500])
+def _data(body: bytes) -> bytes | io.BytesIO:
+    # Of a large body aiohttp wants a file, to send it in pieces.
+    return body if len(body) <= _PIECE_BYTES else io.BytesIO(body)
 
 
-def _error_class(error: BaseException) -> str:  # a table, one line each
-    chain: list[BaseException] = []
-    inner: BaseException | None = error
-    while inner is not None and inner not in chain:
-        chain.append(inner)
-        inner = getattr(inner, "os_error", None) or inner.__cause__ or inner.__context__
-    if any(isinstance(each, DestinationRefusedError) for each in chain):
-        return "destination_refused"
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "timeout_connect"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return "timeout_total"
-    expired = [each for each in chain if isinstance(each, ssl.SSLCertVerificationError)]
-    if expired:
-        return "tls_expired" if "expired" in str(expired[0]) else "tls_certificate"
-    if any(isinstance(each, ssl.SSLError) for each in chain):
-        return "tls_error"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "dns_error"
-    if any(isinstance(each, ConnectionRefusedError) for each in chain):
-        return "connection_refused"
-    if isinstance(error, aiohttp.ServerDisconnectedError) or any(
-        isinstance(each, ConnectionResetError | BrokenPipeError) for each in chain
-    ):
-        return "connection_reset"
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return "invalid_url"
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
-        return "invalid_response"
-    return "connection_error"
+def _headers(response: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
+    pairs = [*response.headers.items()]
+    rest = pairs[_HEADERS_KEPT:]
+    pairs[_HEADERS_KEPT:] = [pair for pair in rest if pair[0].lower() in _HEADERS_OBEYED]
+    return tuple((_legible(key), _legible(value)) for key, value in pairs)
+
+
+def _legible(text: str) -> str:
+    """Return a header's text, cut, in what a database can hold."""
+    text = text[:_HEADER_CHARACTERS]
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Bytes that are no UTF-8 came as surrogates. HTTP's old habit is Latin-1.
+        return text.encode(errors="surrogateescape").decode("latin-1")
+    return text

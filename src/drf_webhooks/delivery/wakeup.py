@@ -17,8 +17,8 @@ CHANNEL = "drf_webhooks"
 class Listener:
     """Call a function in the event loop for each notification.
 
-    Where the database has no notifications, and while the connection is lost, the worker
-    polls.
+    Where the database has no notifications, while the connection is lost, and behind a pool of
+    connections, the worker polls.
     """
 
     def __init__(self, using: str, wake: Callable[[], None]) -> None:
@@ -26,20 +26,34 @@ class Listener:
         self._wake = wake
         self._connection: Any = None
         self._descriptor: int | None = None
+        self._is_pooled = False
 
     def connect(self) -> None:
         """Open the connection, if there is none; called in a thread where that may block."""
         # The names of drivers: psycopg2's connections wait in another way, and are polled.
         driver = getattr(connections[self._using].Database, "__name__", "")  # type: ignore[attr-defined]  # the driver's module
-        if self._connection is not None or driver != "psycopg":
+        if self._connection is not None or self._is_pooled or driver != "psycopg":
             return
-        connection = connections[self._using].copy()
+        connection: Any = connections[self._using].copy()
         connection.inc_thread_sharing()
         try:
             with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
+                # A pool tells its clients numbers of its own. LISTEN would stay behind on one
+                # of its connections, for whoever comes next.
+                cursor.execute("SELECT pg_backend_pid()")
+                self._is_pooled = cursor.fetchone() != (connection.connection.info.backend_pid,)
+                if not self._is_pooled:
+                    cursor.execute(f"LISTEN {CHANNEL}")
         except Error as error:
             logger.warning("Cannot listen for notifications, polling: %s", error)
+            return
+        if self._is_pooled:
+            connection.close()
+            logger.warning(
+                "Database %r is behind a pool of connections, where nobody can listen for "
+                "notifications: polling. Give the worker the server's own address.",
+                self._using,
+            )
             return
         self._connection = connection
 

@@ -154,6 +154,7 @@ class Worker:
             length=self._settings.LEASE,
             each=self._settings.ENDPOINT_CONCURRENCY,
             in_air=in_air,
+            attempts=len(self._settings.RETRY_SCHEDULE) + 1,
         )
 
     async def _settle(self) -> None:
@@ -239,6 +240,7 @@ def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
             length=settings.LEASE,
             each=settings.CONCURRENCY,
             in_air=Counter(),
+            attempts=len(settings.RETRY_SCHEDULE) + 1,
         )
         if not leased:
             return attempts

@@ -10,13 +10,13 @@ got are lost.
 
 import django.db.models.deletion
 import drf_webhooks.indexes
-import drf_webhooks.models
+import drf_webhooks.validators
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("drf_webhooks", "0003_event_recheck_at"),
+        ("drf_webhooks", "0004_delivery_leased_at"),
     ]
 
     operations = [
@@ -108,7 +108,7 @@ class Migration(migrations.Migration):
                 default=dict,
                 help_text='Settings of its own, durations in seconds: {"MAX_AGE": 3600}.',
                 null=True,
-                validators=[drf_webhooks.models.validate_overrides],
+                validators=[drf_webhooks.validators.validate_overrides],
                 verbose_name="overrides",
             ),
         ),

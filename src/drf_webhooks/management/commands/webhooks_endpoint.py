@@ -7,6 +7,9 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from drf_webhooks import custom_headers
+from drf_webhooks.conf import config
+from drf_webhooks.delivery.formats import problem
 from drf_webhooks.event_types import OPERATIONAL, is_pattern, patterns, refusal
 from drf_webhooks.models import Endpoint, owner_model
 from drf_webhooks.registry import registered_event_types
@@ -34,6 +37,15 @@ class Command(BaseCommand):
         add.add_argument("--owner", help="The owner's primary key, or a user's name.")
         add.add_argument("--secret", help="whsec_ and base64 of 24 to 64 bytes; else one is made.")
         add.add_argument("--description", default="")
+        add.add_argument("--method", default="POST", choices=Endpoint.Method.values)
+        add.add_argument("--format", default="json", help="json, xml, cloudevents, or your own.")
+        add.add_argument(
+            "--header",
+            action="append",
+            default=[],
+            metavar="'NAME: VALUE'",
+            help="A header to send with each request; several times for several.",
+        )
         actions.add_parser("list", help="List endpoints, without their secrets.")
 
     def handle(self, **options: Any) -> None:
@@ -45,15 +57,20 @@ class Command(BaseCommand):
     def _add(self, options: dict[str, Any]) -> None:
         types = options["events"]
         _check(types)
+        if found := problem(options["format"], config()):
+            raise CommandError(found)
         endpoint = Endpoint(
             url=options["url"],
             event_types=types,
             owner=_owner(options["owner"], options["database"]),
             description=options["description"],
+            method=options["method"],
+            format=options["format"],
         )
         if options["secret"] is not None:
             endpoint.secret = options["secret"]
         try:
+            endpoint.headers = custom_headers.parse("\n".join(options["header"]))
             endpoint.full_clean(exclude=["owner"])
         except ValidationError as error:
             raise CommandError("\n".join(error.messages)) from error

@@ -48,7 +48,9 @@ class Command(BaseCommand):
         if key is not None:
             verdict = "  verified" if _is_signed(received, key) else "  NOT VERIFIED"
         webhook_id = received.headers.get("webhook-id", "no webhook-id")
-        self.stdout.write(f"{webhook_id}{verdict}\n{received.body.decode(errors='replace')}\n")
+        kind = received.headers.get("content-type", "no content-type")
+        body = received.body.decode(errors="replace")
+        self.stdout.write(f"{webhook_id}{verdict}  {received.method} {kind}\n{body}\n")
         self.stdout.flush()
 
 

@@ -1,12 +1,17 @@
-"""What an endpoint's URL may be."""
+"""What an endpoint may be: its URL, its format, settings of its own."""
 
 import ipaddress
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 
-__all__ = ["validate_url"]
+from drf_webhooks.conf import FORMATS, config
+from drf_webhooks.exceptions import ConfigurationError
+from drf_webhooks.overrides import decode
+
+__all__ = ["validate_format", "validate_overrides", "validate_url"]
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _LONGEST_NAME = 253
@@ -23,6 +28,32 @@ def validate_url(url: str) -> None:
     if wrong:
         msg = f"{url!r} {wrong}. Write an address like 'https://example.com/webhooks'."
         raise ValidationError(msg)
+
+
+def validate_format(name: str) -> None:
+    """Refuse a format that nobody has declared.
+
+    Raises:
+        ValidationError: there is none of that name.
+
+    """
+    known = sorted({*FORMATS, *config().FORMATS})
+    if name not in known:
+        msg = f"There is no format {name!r}. Known: {', '.join(known)}."
+        raise ValidationError(msg)
+
+
+def validate_overrides(overrides: Any) -> None:
+    """Refuse values that no settings could have.
+
+    Raises:
+        ValidationError: a name or a value is none, or they contradict each other.
+
+    """
+    try:
+        decode({} if overrides is None else overrides)
+    except ConfigurationError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _wrong_with_url(url: str) -> str | None:

@@ -1,0 +1,224 @@
+"""aiohttp's connections, watched: how far a request got, and whether it may be sent once more.
+
+Leans on what aiohttp does not document: ``_factory``, which makes the protocol of a connection,
+and the protocol's class. The tests of connections say so if a new aiohttp differs.
+"""
+
+import asyncio
+import enum
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+
+from drf_webhooks.delivery.failures import Timing
+
+__all__ = ["HEAD_BYTES", "Connector", "HeaderTooLargeError", "Phase", "Trip", "current"]
+
+#: More than any receiver needs, for all of an answer that comes before its body.
+HEAD_BYTES = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+#: A receiver closes an idle connection and we use it, at the same moment: then the end of the
+#: connection is here after one round trip. Later ends are those of a receiver that has read the
+#: request, and may have acted on it.
+_CROSSED_SECONDS = 1.0
+
+
+class HeaderTooLargeError(aiohttp.ClientError):
+    """An answer that has no end of its headers within the limit."""
+
+
+class Phase(enum.Enum):
+    """What a request waits for."""
+
+    LOOK_UP = enum.auto()
+    CONNECT = enum.auto()
+    HANDSHAKE = enum.auto()
+    ANSWER = enum.auto()
+
+
+@dataclass(slots=True)
+class Trip:
+    """How far one request got. Its moments are those of the event loop's clock, in seconds."""
+
+    began: float
+    phase: Phase = Phase.ANSWER
+    is_over: bool = False
+    is_new: bool = False
+    is_again: bool = False
+    head_bytes: int = 0
+    has_head: bool = False
+    connecting_at: float | None = None
+    found_at: float | None = None
+    ready_at: float | None = None
+    first_byte_at: float | None = None
+    transport: asyncio.Transport | None = None
+
+    def cut(self) -> None:
+        """End the connection at once. To close it would wait for a receiver that reads nothing."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def may_go_again(self, now: float) -> bool:
+        """Tell whether the request crossed with the end of a connection that was idle.
+
+        So it was used before, nothing at all came on it in answer, and its end was here at
+        once. All else may have reached the receiver, and is not repeated within an attempt.
+        """
+        return (
+            not self.is_new
+            and not self.is_again
+            and self.first_byte_at is None
+            and now - self.began < _CROSSED_SECONDS
+        )
+
+    def timing(self) -> Timing:
+        """Return how long the parts took, as far as they came to an end."""
+        ready_at = self.ready_at if self.is_new else self.began
+        return Timing(
+            look_up=_between(self.connecting_at, self.found_at),
+            connect=_between(self.found_at or self.connecting_at, self.ready_at),
+            answer=_between(ready_at, self.first_byte_at),
+        )
+
+
+def _between(start: float | None, end: float | None) -> timedelta | None:
+    return None if start is None or end is None else timedelta(seconds=max(end - start, 0))
+
+
+#: The trip of the request that the running task is sending.
+current: ContextVar[Trip] = ContextVar("drf_webhooks_trip")
+
+
+class _WatchedProtocol(ResponseHandler):
+    """Counts what comes before an answer's body, and takes nothing that was not asked for."""
+
+    trip: Trip | None = None
+
+    def data_received(self, data: bytes) -> None:
+        trip = self.trip
+        if trip is None:
+            # A proxy's answer to CONNECT, before there is a request.
+            super().data_received(data)
+            return
+        if trip.is_over:
+            # Bytes between two requests would be taken for the answer to the next one.
+            self.force_close()
+            trip.cut()
+            return
+        if trip.first_byte_at is None:
+            trip.first_byte_at = self._loop.time()
+        start = 0
+        while not trip.has_head and start < len(data):
+            # Apart from its head, a body that is wrong leaves the status right.
+            found = data.find(_END_OF_HEAD, start)
+            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            trip.head_bytes += end - start
+            super().data_received(data[start:end])
+            start = end
+            if trip.head_bytes > HEAD_BYTES and not trip.has_head:
+                msg = f"More than {HEAD_BYTES} bytes came before the end of the headers."
+                self.set_exception(HeaderTooLargeError(msg))
+                trip.cut()
+                return
+        if start < len(data):
+            super().data_received(data[start:])
+        if self._exception is not None:
+            self._break_off(self._exception)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Tell who reads a body that no more of it can be understood; aiohttp does not."""
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError(getattr(error, "message", "")))
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        # What is 1xx, save 101, comes before the answer proper.
+        code = data[0].code
+        if self.trip is not None and (code >= 200 or code == 101):  # noqa: PLR2004  # HTTP's
+            self.trip.has_head = True
+        super().feed_data(data, size)
+
+
+@dataclass
+class _TimedResolver(AbstractResolver):
+    """Notes when a name was looked up."""
+
+    inner: AbstractResolver
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        trip = current.get()
+        trip.phase = Phase.LOOK_UP
+        found = await self.inner.resolve(host, port, family)
+        trip.found_at = asyncio.get_running_loop().time()
+        trip.phase = Phase.CONNECT
+        return found
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Makes connections within a time of their own, and tells the trip of a request about it.
+
+    Args:
+        resolver: Asked once for each new connection, and not remembered.
+        connect_timeout: For the look-up, the connection, a proxy's tunnel and TLS together.
+        keeps: Keep connections open for the next request.
+        more: As aiohttp has it.
+
+    """
+
+    def __init__(
+        self,
+        resolver: AbstractResolver,
+        *,
+        connect_timeout: timedelta,
+        keeps: bool = True,
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            resolver=_TimedResolver(resolver),
+            limit=0,
+            use_dns_cache=False,
+            force_close=not keeps,
+            **more,
+        )
+        self._seconds = connect_timeout.total_seconds()
+        self._factory = self._protocol  # type: ignore[assignment]  # a partial there
+
+    def _protocol(self) -> _WatchedProtocol:
+        """Make the protocol of a connection that has just been made, before TLS."""
+        protocol = _WatchedProtocol(self._loop)
+        trip = current.get()
+        trip.phase = Phase.HANDSHAKE
+        return protocol
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109  # aiohttp's
+        trip = current.get()
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = cast("_WatchedProtocol", connection.protocol)
+            if trip.is_new or not protocol.should_close:
+                break
+            # What came after the last answer would be taken for the answer to this request.
+            connection.close()
+        protocol.trip = trip
+        trip.transport = connection.transport
+        trip.phase = Phase.ANSWER
+        return connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:  # noqa: ASYNC109  # aiohttp's
+        trip = current.get()
+        trip.is_new = True
+        trip.connecting_at = self._loop.time()
+        trip.phase = Phase.CONNECT
+        async with asyncio.timeout(self._seconds):
+            protocol = await super()._create_connection(req, traces, timeout)
+        trip.ready_at = self._loop.time()
+        return protocol

@@ -1,0 +1,10 @@
+"""An authority whose certificates the tests of delivery use."""
+
+import pytest
+
+from tests.delivery.servers import Authority
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
