@@ -283,6 +283,20 @@ def test_d55_two_quick_clicks_are_one_request() -> None:
     assert Delivery.objects.all().send_again(by_hand=True) == 1
 
 
+def test_d55_what_a_program_sends_again_waits_for_a_pause_and_is_charged() -> None:
+    endpoint = make_endpoint()
+    make_waiting(endpoint, 5)
+    settle_all(claim(), 500)
+    Delivery.objects.update(state="dead", due_at=None, reason="x")
+
+    assert Delivery.objects.all().send_again() == 5
+    assert claim() == []
+
+    EndpointHealth.objects.update(paused_until=None)
+    settle_all(claim(), 500)
+    assert health(endpoint).failures == 6
+
+
 def test_d55_a_success_by_hand_ends_the_streak() -> None:
     with WebhookReceiver() as receiver:
         endpoint = make_endpoint(url=receiver.url)

@@ -67,6 +67,7 @@ def _skip(pk: uuid.UUID, using: str, now: datetime, *, is_wanted: bool) -> None:
             .update(
                 state=Delivery.State.DEAD,
                 due_at=None,
+                leased_at=None,
                 settled_at=now,
                 reason="Skipped when the endpoint was enabled again.",
                 fence=F("fence") + 1,

@@ -36,6 +36,9 @@ _SETTINGS = {
     "RECHECK_AFTER": {"seconds": 5},
     "POLL_INTERVAL": {"seconds": 0.1},
     "RETRY_SCHEDULE": [{"seconds": 0.2}] * 200,
+    # A busy machine makes the receiver time out often.
+    "BREAKER_PAUSE": {"seconds": 0.2},
+    "BREAKER_PAUSE_LIMIT": {"seconds": 1},
 }
 
 _PATIENCE = 120

@@ -107,6 +107,24 @@ def test_c40_the_whole_endpoint_waits_when_it_says_429() -> None:
     assert set(Delivery.objects.values_list("attempt_count", flat=True)) == {0, 1}
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_c40_a_receiver_that_asks_for_rest_has_it(status: int) -> None:
+    with WebhookReceiver() as receiver:
+        endpoint = make_endpoint(url=receiver.url, overrides={"RETRY_AFTER_LIMIT": 60})
+        make_waiting(endpoint, 1)
+        receiver.respond(status, headers={"retry-after": "7200"})
+        deliver_now()
+        make_waiting(endpoint, 5)
+        assert deliver_now() == 0
+        left = health(endpoint).paused_until - timezone.now()
+        assert timedelta(seconds=30) < left <= MINUTE
+        receiver.respond(200)
+        end_pause(endpoint)
+        assert deliver_now() == 5
+
+    assert Delivery.objects.get(attempt_count=1, state="waiting").due_at is not None
+
+
 def test_d51_a_backlog_of_10_000_never_exceeds_the_ramp() -> None:
     endpoint = make_endpoint()
     make_waiting(endpoint, 10_000)
@@ -149,6 +167,26 @@ def test_d51_of_two_workers_one_has_the_probe() -> None:
     assert claim() == []
     end_pause(endpoint)
     assert len(claim()) == 1
+
+
+def test_d51_a_claim_that_chose_before_another_began_the_round_gets_nothing() -> None:
+    endpoint = make_endpoint()
+    make_waiting(endpoint, 10)
+    settle_all(claim(5), 500)
+    end_pause(endpoint)
+    others: list[list[Leased]] = []
+
+    def meanwhile(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if sql.startswith("UPDATE") and "endpointhealth" in sql and not others:
+            others.append([])
+            others[0] = claim()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(meanwhile):
+        assert claim() == []
+
+    assert len(others[0]) == 1
+    assert health(endpoint).round_left == 1
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")

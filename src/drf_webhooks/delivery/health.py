@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from drf_webhooks.conf import Config
+from drf_webhooks.delivery.failures import ERRORS
 from drf_webhooks.delivery.retries import retry_after
 
 __all__ = [
@@ -29,8 +30,6 @@ _OF_THE_MESSAGE = frozenset({400, 409, 413, 415, 422})
 #: 4xx that say nothing of the event's type: slow, gone, too early, too many.
 _NOT_OF_THE_TYPE = frozenset({408, 410, 425, 429})
 _PUT_OFF = frozenset({429, 503})
-#: Errors of an attempt that no endpoint is to blame for: a proxy is the operator's.
-_OURS = frozenset({"internal_error", "local_error", "format_error", "proxy_auth", "proxy_error"})
 
 #: How many event types of one endpoint are watched at most.
 _MOST_TYPES = 20
@@ -163,7 +162,8 @@ def weigh(
     if disables:
         kind, what = Kind.GONE, disables
     elif status is None:
-        kind = Kind.NEUTRAL if not error or error in _OURS else Kind.FAILED
+        is_ours = not error or (error in ERRORS and ERRORS[error].is_ours)
+        kind = Kind.NEUTRAL if is_ours else Kind.FAILED
     elif 200 <= status < 300:  # noqa: PLR2004  # HTTP's class of success
         kind = Kind.SUCCESS
     elif (_header(headers, "webhook-delivery") or "").strip().lower() == "abort-message":
