@@ -15,7 +15,7 @@ import pytest
 from drf_webhooks.delivery.connections import Phase, Trip
 from drf_webhooks.delivery.errors import failure
 from drf_webhooks.delivery.failures import ERRORS, Failure
-from tests.delivery.sending import send
+from tests.delivery.sending import SHORT, send
 from tests.delivery.servers import (
     Authority,
     Client,
@@ -60,7 +60,7 @@ def test_a_name_that_leads_nowhere(ask: Any) -> None:
 
 def test_the_system_does_not_know_a_name_that_cannot_exist() -> None:
     """C32, asking the system's own resolver, in a thread of the transport."""
-    sent = send("http://drf-webhooks.invalid/", ask=None, REQUEST_TIMEOUT=timedelta(seconds=20))
+    sent = send("http://drf-webhooks.invalid/", ask=None)
 
     assert sent.error in {"dns_error", "timeout_dns"}
 
@@ -76,7 +76,7 @@ def test_a_port_that_is_not_served(
     listening: Callable[[], AbstractContextManager[int]], error: str
 ) -> None:
     with listening() as port:
-        sent = send(f"http://127.0.0.1:{port}/")
+        sent = send(f"http://127.0.0.1:{port}/", CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == error
     assert sent.seconds < sent.total_seconds
@@ -84,7 +84,7 @@ def test_a_port_that_is_not_served(
 
 def test_a_look_up_that_does_not_end() -> None:
     """C32, C33."""
-    sent = send("http://a.example/", ask=silent)
+    sent = send("http://a.example/", ask=silent, CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == "timeout_dns"
     assert sent.seconds < sent.total_seconds
@@ -208,7 +208,7 @@ def plain(client: Client) -> None:
 )
 def test_a_port_that_does_not_speak_tls(script: Callable[[Client], None], error: str) -> None:
     with RawServer(script) as server:
-        sent = send(f"https://a.example:{server.port}/")
+        sent = send(f"https://a.example:{server.port}/", CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == error
     assert sent.seconds < sent.total_seconds

@@ -13,7 +13,7 @@ from drf_webhooks.delivery.destinations import DestinationRefusedError
 from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
 from drf_webhooks.delivery.trust import has_authorities, tls_context
 from drf_webhooks.exceptions import ConfigurationError
-from tests.delivery.sending import BODY, home, send, send_all
+from tests.delivery.sending import BODY, SHORT, home, send, send_all
 from tests.delivery.servers import (
     Authority,
     Client,
@@ -105,7 +105,8 @@ def test_credentials_that_the_proxy_does_not_take(scheme: str) -> None:
 def test_a_proxy_that_cannot_be_reached(listening: Any, scheme: str) -> None:
     """C43."""
     with listening() as port:
-        sent = send(f"{scheme}://a.example/", PROXY=f"http://ada:s3cret@127.0.0.1:{port}")
+        proxy = f"http://ada:s3cret@127.0.0.1:{port}"
+        sent = send(f"{scheme}://a.example/", PROXY=proxy, CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == "proxy_error"
     assert sent.outcome.is_ours
@@ -113,7 +114,10 @@ def test_a_proxy_that_cannot_be_reached(listening: Any, scheme: str) -> None:
 
 
 def test_with_a_proxy_nothing_else_is_looked_up() -> None:
-    resolver = ProxyResolver(Proxy.parse("http://proxy.internal:3128"), home)
+    proxy = Proxy.parse("http://ada:s3cret@proxy.internal:3128")
+    resolver = ProxyResolver(proxy, home)
+
+    assert "s3cret" not in repr(proxy)
 
     assert asyncio.run(resolver.resolve("proxy.internal", 3128))
     for host, port in (("a.example", 3128), ("proxy.internal", 80)):
@@ -128,7 +132,8 @@ async def unknown(*_: object) -> list[str]:
 @pytest.mark.parametrize("ask", [unknown, silent])
 def test_a_proxy_whose_name_leads_nowhere(ask: Any) -> None:
     """C43."""
-    sent = send("https://a.example/", ask=ask, PROXY="http://proxy.internal:3128")
+    proxy = "http://proxy.internal:3128"
+    sent = send("https://a.example/", ask=ask, PROXY=proxy, CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == "proxy_error"
 
@@ -165,7 +170,7 @@ def test_what_a_proxy_may_say_to_a_tunnel(answer: bytes, error: str, *, is_ours:
 def test_a_tunnel_that_does_not_open_in_time() -> None:
     """C43: the proxy is there, the receiver is not."""
     with RawServer(Client.wait) as proxy:
-        sent = send("https://a.example/", PROXY=proxy.url)
+        sent = send("https://a.example/", PROXY=proxy.url, CONNECT_TIMEOUT=SHORT)
 
     assert sent.error == "timeout_connect"
 
