@@ -78,7 +78,8 @@ class Engine:
 
     def check(self) -> list[checks.CheckMessage]:
         """Name what keeps deliveries from being started, as far as this process can see it."""
-        return [*_check_app(), *_check_schedule(), *_check_limits()]
+        # Without the project's app there is nothing else to look at.
+        return [*_check_app()] or [*_check_schedule(), *_check_limits()]
 
 
 def _connect() -> Any:
