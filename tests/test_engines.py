@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from drf_webhooks.delivery.slots import Slots
 from drf_webhooks.engines import deliver, flush, sweep
-from drf_webhooks.models import Delivery, Endpoint, Event
+from drf_webhooks.housekeeping import forget
+from drf_webhooks.models import Delivery, Endpoint, Event, Notice
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import WebhookReceiver
 from tests.app.models import Deposit
@@ -47,6 +48,33 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 def with_settings(**more: Any) -> Any:
     return override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, **more})
+
+
+def test_a_sweep_tells_of_endpoints_and_forgets_what_is_old() -> None:
+    endpoint = make_deliveries(1)
+    Delivery.objects.update(state="delivered", due_at=None, settled_at=timezone.now())
+    old = timezone.now() - timedelta(days=100)
+    Event.objects.update(created_at=old, recheck_at=None)
+    Notice.objects.create(endpoint=endpoint, kind="failing", created_at=old, due_at=old)
+
+    sweep()
+
+    assert not Event.objects.filter(created_at=old).exists()
+    assert Notice.objects.get().due_at is None
+
+
+def test_a_sweep_forgets_for_a_limited_time_and_only_if_it_may() -> None:
+    make_deliveries(3)
+    Delivery.objects.update(state="delivered", due_at=None, settled_at=timezone.now())
+    Event.objects.update(created_at=timezone.now() - timedelta(days=100), recheck_at=None)
+
+    with with_settings(PRUNE_IN_WORKER=False):
+        sweep()
+    assert Event.objects.count() == 3
+
+    forget("default", limit=timedelta(0))
+    forget("default", limit=timedelta(minutes=1))
+    assert not Event.objects.exists()
 
 
 def test_an_engine_of_a_projects_own_delivers(receiver: WebhookReceiver) -> None:

@@ -6,13 +6,17 @@ from functools import partial
 
 from django.db import connections
 
-from drf_webhooks import pipeline
+from drf_webhooks import notices, pipeline
 from drf_webhooks.conf import config
 from drf_webhooks.delivery import shifts
 from drf_webhooks.delivery.slots import Slots
+from drf_webhooks.housekeeping import forget
 from drf_webhooks.waking import Engine, flush, wake, wake_on_commit
 
 __all__ = ["Engine", "deliver", "flush", "sweep", "wake", "wake_on_commit"]
+
+
+_FORGETTING = timedelta(seconds=1)
 
 
 def deliver(using: str = "default") -> bool:
@@ -50,7 +54,10 @@ def deliver(using: str = "default") -> bool:
 def sweep(using: str = "default") -> int:
     """Do what is due besides deliveries, for a periodic task; return how much that was.
 
-    Serializes what was left to the worker and what sessions have held for too long, and reads
-    what triggers have journaled. Let :func:`deliver` follow: retries wake nobody by themselves.
+    Serializes what was left to the worker and what sessions have held for too long, reads what
+    triggers have journaled, tells of endpoints that fail, and forgets what is old, for a second.
+    Let :func:`deliver` follow: retries wake nobody by themselves.
     """
-    return pipeline.keep_house(using)
+    done = pipeline.keep_house(using) + notices.tell(using)
+    forget(using, limit=_FORGETTING)
+    return done

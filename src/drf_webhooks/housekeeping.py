@@ -11,7 +11,7 @@ from drf_webhooks.conf import config
 from drf_webhooks.pipeline import keep_house
 from drf_webhooks.retention import Bite
 
-__all__ = ["Housekeeper"]
+__all__ = ["Housekeeper", "forget"]
 
 #: Small enough that what is due waits for it a few milliseconds, at most once a second.
 EVENTS, ROWS = 100, 500
@@ -44,18 +44,31 @@ class Housekeeper:
         return done
 
     def _prune(self) -> None:
-        settings = config()
         if self._bites is None:
-            self._bites = retention.prune(
-                using=self._using,
-                now=timezone.now(),
-                payloads=settings.PAYLOAD_RETENTION,
-                events=settings.EVENT_RETENTION,
-                size=EVENTS,
-                rows=ROWS,
-            )
+            self._bites = _bites(self._using)
         # After an error the generator is at its end, and the next one begins anew.
         is_over = next(self._bites, None) is None
         self._next_at = self._clock() + (_REST if is_over else _BETWEEN).total_seconds()
         if is_over:
             self._bites = None
+
+
+def forget(using: str, *, limit: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
+    """Forget what is old for a limited time, where no worker does it; if the setting is on."""
+    until = clock() + limit.total_seconds()
+    if config().PRUNE_IN_WORKER:
+        for _ in _bites(using):
+            if clock() >= until:
+                return
+
+
+def _bites(using: str) -> Iterator[Bite]:
+    settings = config()
+    return retention.prune(
+        using=using,
+        now=timezone.now(),
+        payloads=settings.PAYLOAD_RETENTION,
+        events=settings.EVENT_RETENTION,
+        size=EVENTS,
+        rows=ROWS,
+    )

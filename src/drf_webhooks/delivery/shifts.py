@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -83,7 +83,9 @@ class Shifts:
         try:
             return future.result()
         except BaseException:
-            loop.call_soon_threadsafe(over.set)
+            # A loop that is closed has ended the shift already.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(over.set)
             raise
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -121,7 +123,9 @@ class Shifts:
             client, self._client = self._client, None
         if loop is not None and thread is not None:
             if client is not None and not client.users:
-                asyncio.run_coroutine_threadsafe(client.close(), loop)
+                closing = asyncio.run_coroutine_threadsafe(client.close(), loop)
+                with suppress(TimeoutError):
+                    closing.result(_CLOSING_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_CLOSING_SECONDS)
 
