@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+import uuid
 from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -209,7 +210,12 @@ class Event(models.Model):
     @property
     def message_id(self) -> str:
         """The ``webhook-id`` header, the same for every attempt."""
-        return f"evt_{self.id.hex}"
+        return self.message_id_of(self.id)
+
+    @staticmethod
+    def message_id_of(pk: uuid.UUID) -> str:
+        """Return the ``webhook-id`` of an event by its primary key."""
+        return f"evt_{pk.hex}"
 
     @property
     def data(self) -> Any:

@@ -4,19 +4,24 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connections, transaction
+from django.db.models import F
 
-from drf_webhooks.delivery.leases import Leased, database_now
+from drf_webhooks.delivery.leases import Clock, Leased, database_now
+from drf_webhooks.delivery.rows import as_json, insert
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 
 __all__ = ["Result", "settle"]
 
 logger = logging.getLogger(__name__)
 
+#: Characters of a reason that are kept.
+_REASON = 200
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of one attempt. ``wait`` is set if there is to be another one."""
 
@@ -42,82 +47,127 @@ def settle(results: Sequence[Result], *, using: str) -> int:
     """
     if not results:
         return 0
-    now = database_now(using)
     with transaction.atomic(using=using):
-        kept = _settle_delivered([each for each in results if _is_plain(each)], using, now)
+        kept = _settle(results, using)
         for each in results:
-            if not _is_plain(each):
-                kept += _settle_one(each, using, now)
-        Attempt.objects.using(using).bulk_create([_attempt(each) for each in results])
-    refused = len(results) - kept
+            if each.leased.delivery in kept:
+                _follow(each, using)
+        insert(Attempt, [_attempt(each) for each in results], using=using)
+    refused = len(results) - len(kept)
     if refused:
         logger.warning("%d results came after their lease and were refused.", refused)
     return refused
 
 
-def _is_plain(result: Result) -> bool:
-    return result.state == Delivery.State.DELIVERED and not result.disables
+_SETTLE = """
+UPDATE {table} d SET state = r.state, due_at = STATEMENT_TIMESTAMP() + r.wait,
+    settled_at = CASE WHEN r.wait IS NULL THEN STATEMENT_TIMESTAMP() END,
+    attempt_count = d.attempt_count + 1, reason = r.reason
+FROM jsonb_to_recordset(%s::jsonb)
+    AS r(id bigint, fence int, attempts int, state text, wait interval, reason text)
+WHERE d.id = r.id AND d.fence = r.fence AND d.attempt_count = r.attempts AND d.state = 'waiting'
+RETURNING d.id
+"""
 
 
-def _settle_delivered(results: Sequence[Result], using: str, now: datetime) -> int:
-    """Settle the many in one statement."""
-    if not results:
-        return 0
-    held = Q()
-    by_fence: dict[int, list[int]] = {}
-    for each in results:
-        by_fence.setdefault(each.leased.fence, []).append(each.leased.delivery)
-    for fence, ids in by_fence.items():
-        held |= Q(pk__in=ids, fence=fence)
-    return (
-        Delivery.objects.using(using)
-        .filter(held, state=Delivery.State.WAITING)
-        .update(
-            state=Delivery.State.DELIVERED,
-            due_at=None,
-            settled_at=now,
-            attempt_count=F("attempt_count") + 1,
+def _settle(results: Sequence[Result], using: str) -> set[int]:
+    """Store what becomes of deliveries, and return those whose lease still held.
+
+    A result that is stored twice is refused the second time, by the count of attempts.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return _settle_locked(results, using)
+    rows = [
+        {
+            "id": each.leased.delivery,
+            "fence": each.leased.fence,
+            "attempts": each.leased.attempt_count,
+            "state": each.state.value,
+            "wait": each.wait,
+            "reason": each.reason[:_REASON],
+        }
+        for each in results
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTLE.format(table=Delivery._meta.db_table), [as_json(rows)])
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def _settle_locked(results: Sequence[Result], using: str) -> set[int]:
+    """Do the same on databases that do not return what an update has changed."""
+    connection = connections[using]
+    by_id = {each.leased.delivery: each for each in results}
+    rows = Delivery.objects.using(using).filter(pk__in=list(by_id), state=Delivery.State.WAITING)
+    if connection.features.has_select_for_update:
+        locked = rows.select_for_update()
+    else:
+        # SQLite: take its one lock before anything is read that may change until then.
+        rows.update(fence=F("fence"))
+        locked = rows
+    kept = [
+        by_id[pk]
+        for pk, fence, attempts in locked.values_list("pk", "fence", "attempt_count")
+        if (by_id[pk].leased.fence, by_id[pk].leased.attempt_count) == (fence, attempts)
+    ]
+    if kept:
+        _update(kept, using)
+    return {each.leased.delivery for each in kept}
+
+
+def _update(kept: Sequence[Result], using: str) -> None:
+    """Give each delivery its own values, in one statement."""
+    now = database_now(using)
+    moment = connections[using].ops.adapt_datetimefield_value
+    columns: dict[str, list[Any]] = {
+        "state": [str(each.state) for each in kept],
+        "due_at": [None if each.wait is None else moment(now + each.wait) for each in kept],
+        "settled_at": [moment(now) if each.wait is None else None for each in kept],
+        "reason": [each.reason[:_REASON] for each in kept],
+    }
+    ids = [each.leased.delivery for each in kept]
+    branches = " ".join(["WHEN %s THEN %s"] * len(ids))
+    changes = ", ".join(f"{column} = CASE id {branches} END" for column in columns)
+    parameters = [
+        part
+        for values in columns.values()
+        for pair in zip(ids, values, strict=True)
+        for part in pair
+    ]
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {Delivery._meta.db_table} SET attempt_count = attempt_count + 1, {changes} "  # noqa: S608  # names of a table and of columns
+            f"WHERE id IN ({', '.join(['%s'] * len(ids))})",
+            [*parameters, *ids],
         )
-    )
 
 
-def _settle_one(result: Result, using: str, now: datetime) -> int:
-    held = Delivery.objects.using(using).filter(
-        pk=result.leased.delivery, fence=result.leased.fence, state=Delivery.State.WAITING
-    )
-    is_over = result.wait is None
-    kept = held.update(
-        state=result.state,
-        due_at=None if result.wait is None else now + result.wait,
-        settled_at=now if is_over else None,
-        attempt_count=F("attempt_count") + 1,
-        reason=result.reason[:200],
-    )
-    if kept and result.disables:
+def _follow(result: Result, using: str) -> None:
+    """Do what else follows from a result that was kept."""
+    if result.disables:
         disabled = Endpoint.objects.using(using).filter(
             pk=result.leased.endpoint, state=Endpoint.State.ENABLED
         )
         if disabled.update(
             state=Endpoint.State.DISABLED,
-            disabled_reason=result.disables[:200],
-            updated_at=now,
+            disabled_reason=result.disables[:_REASON],
+            updated_at=Clock(),
         ):
             logger.warning("Endpoint %s is disabled. %s", result.leased.endpoint, result.disables)
-    if kept and is_over and result.state == Delivery.State.DEAD:
+    if result.state == Delivery.State.DEAD:
         logger.warning("Delivery %s is dead. %s", result.leased.delivery, result.reason)
-    return kept
 
 
-def _attempt(result: Result) -> Attempt:
-    return Attempt(
-        delivery_id=result.leased.delivery,
-        number=result.leased.attempt_count + 1,
-        started_at=result.started_at,
-        duration=result.duration,
-        url=result.leased.url,
-        status=result.status,
-        error=result.error,
-        detail=result.detail or result.reason[:500],
-        response_headers=[list(pair) for pair in result.headers],
-        response_body=result.body,
-    )
+def _attempt(result: Result) -> dict[str, Any]:
+    return {
+        "delivery_id": result.leased.delivery,
+        "number": result.leased.attempt_count + 1,
+        "started_at": result.started_at,
+        "duration": result.duration,
+        "url": result.leased.url,
+        "status": result.status,
+        "error": result.error,
+        "detail": result.detail or result.reason[:500],
+        "response_headers": [list(pair) for pair in result.headers],
+        "response_body": result.body,
+    }
