@@ -15,6 +15,8 @@ __all__ = ["DATABASES", "INSTALLED_APPS", "SECRET_KEY"]
 
 
 def _value(written: Any) -> Any:
+    if isinstance(written, list):
+        return [_value(each) for each in written]
     return timedelta(**written) if isinstance(written, dict) else written
 
 

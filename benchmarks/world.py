@@ -122,7 +122,7 @@ def empty() -> None:
             cursor.execute(f"DELETE FROM {each}")  # noqa: S608  # our own tables
 
 
-def fill(endpoints: Sequence[Any], body: bytes, *, count: int, owner: Any = None) -> None:
+def fill(endpoints: Sequence[Any], body: bytes, *, count: int, analyze: bool = True) -> None:
     """Let deliveries wait, each of an event of its own, for some endpoints in turn.
 
     They are due at once, and all are committed in the same instant.
@@ -142,16 +142,16 @@ def fill(endpoints: Sequence[Any], body: bytes, *, count: int, owner: Any = None
                 body=body,
                 created_at=started,
                 session=None,
-                owner=owner,
             )
             for number in range(start, min(start + _ROWS, count))
         )
     with transaction.atomic(), connection.cursor() as cursor:
         _deliver(cursor, started, endpoints)
         if connection.vendor == "postgresql":
-            cursor.execute("ANALYZE drf_webhooks_delivery")
-            cursor.execute("ANALYZE drf_webhooks_event")
-            cursor.execute("NOTIFY drf_webhooks")
+            if analyze:
+                cursor.execute("ANALYZE drf_webhooks_delivery")
+                cursor.execute("ANALYZE drf_webhooks_event")
+            cursor.execute("NOTIFY drf_webhooks, 'deliveries'")
 
 
 def _deliver(cursor: Any, since: datetime, endpoints: Sequence[Any]) -> None:

@@ -59,6 +59,7 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "state"]
+        fields += ["concurrency", "rate", "ordering", "on_dead"]
         if obj is None:
             return [*fields, "secret"]
         return [*fields, "disabled_reason", "created_at", "updated_at"]

@@ -1,28 +1,24 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
-import ipaddress
 import json
-import re
 import uuid
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from drf_webhooks import secret_keys
 from drf_webhooks.conf import given
+from drf_webhooks.endpoint_urls import validate_url
 from drf_webhooks.fields import EventTypesField, ExactCharField
 from drf_webhooks.ids import uuid7
+from drf_webhooks.indexes import SparseIndex
 
 __all__ = ["Attempt", "BaseObject", "Delivery", "Endpoint", "Event", "LearntPath", "owner_model"]
-
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_LONGEST_NAME = 253
 
 
 def owner_model() -> str:
@@ -33,60 +29,20 @@ def owner_model() -> str:
     return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
-def validate_url(url: str) -> None:
-    """Refuse what no request can be sent to.
-
-    Raises:
-        ValidationError: it is no absolute http or https URL, or it carries a user name.
-
-    """
-    wrong = _wrong_with_url(url)
-    if wrong:
-        msg = f"{url!r} {wrong}. Write an address like 'https://example.com/webhooks'."
-        raise ValidationError(msg)
-
-
-def _wrong_with_url(url: str) -> str | None:
-    if any(ord(character) <= ord(" ") or character == "\\" for character in url):
-        return "has a space, a control character or a backslash in it"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return f"is no URL ({error})"
-    if parts.scheme not in {"http", "https"}:
-        return "does not start with http:// or https://"
-    if not parts.hostname:
-        return "names no host"
-    if "@" in parts.netloc:
-        return "has a user name or password in it; send credentials in a custom header"
-    if port == 0:
-        return "has port 0"
-    return None if _is_host(parts.hostname) else "has a host that is no name and no address"
-
-
-def _is_host(host: str) -> bool:
-    """Tell whether a host is an IP address or a name (RFC 1123, section 2.1), IDNA applied."""
-    if ":" in host:
-        # In brackets: an IPv6 address, without a zone, which means something here only.
-        try:
-            return not ipaddress.IPv6Address(host).scope_id
-        except ValueError:
-            return False
-    try:
-        name = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        return False
-    labels = name.removesuffix(".").split(".")
-    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(each) for each in labels)
-
-
 class Endpoint(models.Model):
     """A subscriber's URL, its secret, and what it wants to hear."""
 
     class State(models.TextChoices):
         ENABLED = "enabled", _("enabled")
         DISABLED = "disabled", _("disabled")
+
+    class Ordering(models.TextChoices):
+        NONE = "none", _("none")
+        OBJECT = "object", _("by object")
+
+    class OnDead(models.TextChoices):
+        SKIP = "skip", _("go on with the next")
+        BLOCK = "block", _("keep the rest waiting")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -115,6 +71,37 @@ class Endpoint(models.Model):
         _("state"), max_length=16, choices=State.choices, default=State.ENABLED
     )
     disabled_reason = models.CharField(_("why disabled"), max_length=200, blank=True)
+    concurrency = models.PositiveSmallIntegerField(
+        _("concurrency"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Requests in the air at once, for one worker; by default the setting."),
+    )
+    rate = models.FloatField(
+        _("rate"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.01)],
+        help_text=_("Requests a second, of all workers together; by default the setting."),
+    )
+    rate_from = models.DateTimeField(null=True, editable=False)
+    ordering = models.CharField(
+        _("ordering"),
+        max_length=16,
+        choices=Ordering.choices,
+        default=Ordering.NONE,
+        db_default=Ordering.NONE,
+        help_text=_("Whether an event of an object waits for those before it."),
+    )
+    on_dead = models.CharField(
+        _("on dead"),
+        max_length=16,
+        choices=OnDead.choices,
+        default=OnDead.SKIP,
+        db_default=OnDead.SKIP,
+        help_text=_("With ordering: what becomes of the rest when one delivery is dead."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -139,20 +126,6 @@ class Endpoint(models.Model):
         super().save(*args, **kwargs)
 
 
-class SparseIndex(models.Index):
-    """A partial index where the database has them, a whole one elsewhere.
-
-    MariaDB and MySQL have none, and Django would leave the index out altogether. There the
-    rows that it is not for, whose column is null, lie together at one end.
-    """
-
-    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        whole = models.Index(fields=self.fields, name=self.name)
-        return whole.create_sql(model, schema_editor, using, **kwargs)
-
-
 class Event(models.Model):
     """A stored fact about a base object, with the message that says it.
 
@@ -170,6 +143,8 @@ class Event(models.Model):
     sequence = models.BigIntegerField(
         _("sequence"), null=True, help_text=_("Counts the events of one object from 1.")
     )
+    #: The same for all events of an object, and short: what deliveries are ordered by.
+    object_hash = models.BigIntegerField(null=True, editable=False)
     # Scoped for ever, even when the owner is gone: without a constraint a last "deleted"
     # can still be stored in the transaction that deletes the owner too.
     owner = models.ForeignKey(
@@ -280,6 +255,12 @@ class LearntPath(models.Model):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
 
+    def skip(self) -> int:
+        """Let what waits behind dead deliveries of ordered endpoints go on; return how many."""
+        return self.filter(state=Delivery.State.DEAD, order_key__isnull=False).update(
+            order_key=None
+        )
+
     def send_again(self) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
 
@@ -290,6 +271,11 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             state=Delivery.State.WAITING,
             # Long past by every clock.
             due_at=timezone.now() - timedelta(days=1),
+            # By hand, so it waits for nothing; one that others wait for keeps its place.
+            lane=models.Case(
+                models.When(order_key=None, then=Delivery.Lane.RETRY),
+                default=Delivery.Lane.ORDERED,
+            ),
             settled_at=None,
             reason="",
             fence=models.F("fence") + 1,
@@ -302,7 +288,16 @@ class Delivery(models.Model):
     ``due_at`` is when the next attempt may start; a lease moves it to the lease's end and
     raises ``fence``, so that a worker that was away too long cannot store its late result.
     A settled delivery has no ``due_at``.
+
+    ``lane`` parts what is due, so that no first attempt waits behind retries. A delivery that
+    waits for its turn among those of its object has an ``order_key``, the same for all of them;
+    the one with the lowest ``sequence`` goes next. See ``docs/explanation/delivery.md``.
     """
+
+    class Lane(models.IntegerChoices):
+        FIRST = 0
+        RETRY = 1
+        ORDERED = 2
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")
@@ -325,6 +320,11 @@ class Delivery(models.Model):
     reason = models.CharField(
         _("reason"), max_length=200, blank=True, default="", help_text=_("Why it is dead.")
     )
+    lane = models.PositiveSmallIntegerField(
+        choices=Lane.choices, default=Lane.FIRST, db_default=Lane.FIRST, editable=False
+    )
+    order_key = models.BigIntegerField(null=True, editable=False)
+    sequence = models.BigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"))
     settled_at = models.DateTimeField(_("settled at"), null=True)
 
@@ -338,10 +338,20 @@ class Delivery(models.Model):
         ]
         indexes: ClassVar = [
             SparseIndex(
-                fields=["due_at"],
+                fields=["lane", "due_at"],
                 condition=models.Q(due_at__isnull=False),
-                name="drf_webhooks_delivery_due",
-            )
+                name="drf_webhooks_delivery_lane",
+            ),
+            SparseIndex(
+                fields=["lane", "endpoint", "due_at"],
+                condition=models.Q(due_at__isnull=False),
+                name="drf_webhooks_delivery_turn",
+            ),
+            SparseIndex(
+                fields=["endpoint", "order_key", "sequence"],
+                condition=models.Q(order_key__isnull=False),
+                name="drf_webhooks_delivery_order",
+            ),
         ]
 
     def __str__(self) -> str:

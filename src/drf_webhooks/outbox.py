@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from drf_webhooks.changes import Key
 from drf_webhooks.event_types import Interest, patterns
+from drf_webhooks.ids import object_hash
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
     "write",
 ]
 
-#: What PostgreSQL notifies when something is due.
+#: What PostgreSQL notifies when something is due, with "deliveries" or "events".
 CHANNEL = "drf_webhooks"
 
 #: Lists of event types that one query may bring; with more, each type is asked for.
@@ -171,6 +172,8 @@ def write(events: Sequence[Event], using: str, *, is_final: bool) -> None:
     """
     if not events:
         return
+    for each in events:
+        each.object_hash = object_hash(each.resource, each.object_key)
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
     insert, parameters = _insert(connection, events)
@@ -190,16 +193,18 @@ def _write_at_once(
     using: str, insert: str, parameters: list[Any], sendable: Sequence[Event]
 ) -> None:
     """Insert, fan out and notify in one statement, as only PostgreSQL can."""
-    notify = f"SELECT pg_notify('{CHANNEL}', '')"
+    notify = "SELECT pg_notify('{}', '{}')"
     if not sendable:
         # Events that the worker serializes are due too.
+        notify = notify.format(CHANNEL, "events")
         _execute(using, f"WITH e AS ({insert} RETURNING id) {notify} FROM e LIMIT 1", parameters)
         return
+    notify = notify.format(CHANNEL, "deliveries")
     connection = connections[using]
     fan_out, more = _fan_out(connection, "e", sendable)
     _execute(
         using,
-        f"WITH e AS ({insert} RETURNING id, type, owner_id, body), "
+        f"WITH e AS ({insert} RETURNING id, type, owner_id, body, object_hash, sequence), "
         f"d AS ({fan_out} AND e.body IS NOT NULL RETURNING 1) {notify} FROM d LIMIT 1",
         [*parameters, *more],
     )
@@ -237,10 +242,14 @@ def _fan_out(
         conditions.append(f"{same_type} AND ({' OR '.join([is_heard] * len(matching))})")
         parameters += [kind, *(f" {pattern} " for pattern in matching)]
     now = _NOW[connection.vendor]
+    is_ordered = "p.ordering = 'object' AND e.object_hash IS NOT NULL"
     statement = (
         f"INSERT INTO {_table(using, Delivery)} "  # noqa: S608  # names of tables
-        "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at) "
-        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now} "
+        "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at, "
+        "lane, order_key, sequence) "
+        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now}, "
+        f"CASE WHEN {is_ordered} THEN 2 ELSE 0 END, "
+        f"CASE WHEN {is_ordered} THEN e.object_hash END, e.sequence "
         f"FROM {source} e CROSS JOIN {_table(using, Endpoint)} p "
         "WHERE p.state = 'enabled' AND (e.owner_id IS NULL OR e.owner_id = p.owner_id) "
         f"AND ({' OR '.join(conditions)})"

@@ -14,7 +14,7 @@ QUICK = timedelta(milliseconds=5)
 SLOW = timedelta(seconds=5)
 
 
-def leased(endpoint: uuid.UUID = A, delivery: int = 0) -> Leased:
+def leased(endpoint: uuid.UUID = A, delivery: int = 0, *, limit: int = 2) -> Leased:
     return Leased(
         delivery=delivery,
         fence=1,
@@ -28,11 +28,12 @@ def leased(endpoint: uuid.UUID = A, delivery: int = 0) -> Leased:
         secret="",
         event_owner=None,
         endpoint_owner=None,
+        limit=limit,
     )
 
 
-def hand(size: int = 10, each: int = 2, patience: float = 60) -> Hand:
-    return Hand(size, each=each, patience=timedelta(seconds=patience))
+def hand(size: int = 10, patience: float = 60) -> Hand:
+    return Hand(size, patience=timedelta(seconds=patience))
 
 
 def begun(held: Hand, now: float = 0) -> list[Leased]:
@@ -52,7 +53,7 @@ def test_an_endpoint_at_its_limit_does_not_hold_up_the_next() -> None:
 
 
 def test_no_more_are_in_the_air_than_there_is_room() -> None:
-    held = hand(size=2, each=2)
+    held = hand(size=2)
     held.take([leased(A), leased(A), leased(B)], now=0)
 
     assert len(begun(held)) == 2
@@ -61,7 +62,7 @@ def test_no_more_are_in_the_air_than_there_is_room() -> None:
 
 
 def test_an_endpoint_that_is_quick_is_leased_ahead() -> None:
-    held = hand(each=2)
+    held = hand()
     held.take([leased(A)] * 3 + [leased(B)] * 3, now=0)
     first = begun(held)
     held.landed(first[0], took=QUICK)
@@ -102,13 +103,13 @@ def test_what_was_not_begun_can_be_dropped() -> None:
 def test_limits_hold_whatever_happens(
     story: list[tuple[uuid.UUID, bool]], size: int, each: int
 ) -> None:
-    held = hand(size, each)
+    held = hand(size)
     flying: list[Leased] = []
     for endpoint, lands in story:
         if lands and flying:
             held.landed(flying.pop(0), took=QUICK)
         elif held.room:
-            held.take([leased(endpoint)], now=0)
+            held.take([leased(endpoint, limit=each)], now=0)
         flying += begun(held)
         assert len(flying) <= size
         assert all(sum(x.endpoint == y.endpoint for x in flying) <= each for y in flying)

@@ -18,20 +18,19 @@ class Hand:
 
     Args:
         size: How many may be in the air; as many more may be ready.
-        each: How many of one endpoint may be in the air.
         patience: How long a lease may be old when its attempt begins.
 
     """
 
-    def __init__(self, size: int, *, each: int, patience: timedelta) -> None:
+    def __init__(self, size: int, *, patience: timedelta) -> None:
         self._size = size
-        self._each = each
         self._patience = patience.total_seconds()
         self._ready: deque[tuple[Leased, float]] = deque()
         self._late: list[Leased] = []
         self._in_air: Counter[uuid.UUID] = Counter()
         self._in_hand: Counter[uuid.UUID] = Counter()
-        self._quick: set[uuid.UUID] = set()
+        #: Endpoints that are quick, with their limits.
+        self._quick: dict[uuid.UUID, int] = {}
         self._flying = 0
 
     @property
@@ -61,7 +60,7 @@ class Hand:
         only keep them from other workers.
         """
         return {
-            endpoint: count - (self._each if endpoint in self._quick else 0)
+            endpoint: count - self._quick.get(endpoint, 0)
             for endpoint, count in self._in_hand.items()
         }
 
@@ -79,7 +78,7 @@ class Hand:
             if now > until:
                 self._drop_late(now)
                 return self.next(now=now)
-            if self._in_air[leased.endpoint] < self._each:
+            if self._in_air[leased.endpoint] < leased.limit:
                 del self._ready[place]
                 self._in_air[leased.endpoint] += 1
                 self._flying += 1
@@ -91,9 +90,9 @@ class Hand:
         self._flying -= 1
         _less(self._in_air, leased.endpoint)
         if took is not None and took <= _QUICK:
-            self._quick.add(leased.endpoint)
+            self._quick[leased.endpoint] = leased.limit
         else:
-            self._quick.discard(leased.endpoint)
+            self._quick.pop(leased.endpoint, None)
         self._forget(leased)
 
     def drop(self) -> list[Leased]:
@@ -119,7 +118,7 @@ class Hand:
     def _forget(self, leased: Leased) -> None:
         _less(self._in_hand, leased.endpoint)
         if leased.endpoint not in self._in_hand:
-            self._quick.discard(leased.endpoint)
+            self._quick.pop(leased.endpoint, None)
 
 
 def _less(counts: Counter[uuid.UUID], key: uuid.UUID) -> None:

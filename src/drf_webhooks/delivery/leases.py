@@ -1,27 +1,29 @@
 """Lease deliveries: a few statements for a batch, by the database's clock."""
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Case, DateTimeField, F, Func, QuerySet, Value, When
+from django.db.models import Case, F, QuerySet, Value, When
 
+from drf_webhooks.delivery.clock import Clock, database_now
+from drf_webhooks.delivery.rates import admit
 from drf_webhooks.delivery.rows import among
+from drf_webhooks.delivery.turns import (
+    Due,
+    Turns,
+    due_by_turns,
+    due_in_order,
+    endpoints_in_turn,
+    interleave,
+)
 from drf_webhooks.models import Delivery, Endpoint, Event
 
-__all__ = ["Claim", "Clock", "Leased", "claim", "database_now", "hand_back", "lease"]
-
-_NOW = {
-    "postgresql": "STATEMENT_TIMESTAMP()",
-    "mysql": "UTC_TIMESTAMP(6)",
-    "sqlite": "STRFTIME('%Y-%m-%d %H:%M:%f', 'NOW')",
-}
-
-#: How many times more due rows than wanted are looked at, to take from many endpoints.
-_WIDTH = 4
+__all__ = ["Claim", "Leased", "claim", "database_now", "hand_back", "lease"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,25 @@ class Leased:
     secret: str
     event_owner: Any
     endpoint_owner: Any
+    sequence: int | None = None
+    #: How many may be in the air of this endpoint, for one worker.
+    limit: int = 1
+    #: Whether the rest of its object waits if this delivery is dead, with ordering.
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim has taken; ``is_all`` if nothing else was due that could have been."""
+    """What a claim has taken.
+
+    ``is_all`` if nothing else was due; ``again_in`` if a rate put something off for so long;
+    ``full`` are endpoints that have something due, and all that they may have in hand.
+    """
 
     leased: list[Leased]
     is_all: bool
+    again_in: timedelta | None = None
+    full: frozenset[uuid.UUID] = frozenset()
 
 
 class _Endpoint(NamedTuple):
@@ -57,6 +70,21 @@ class _Endpoint(NamedTuple):
     url: str
     secret: str
     owner: Any
+    concurrency: int | None
+    rate: float | None
+    on_dead: str
+
+    def limit(self, each: int) -> int:
+        """Return how many may be in the air, for one worker."""
+        return each if self.concurrency is None else self.concurrency
+
+
+class _Event(NamedTuple):
+    """What is sent."""
+
+    body: bytes | None
+    owner: Any
+    sequence: int | None
 
 
 class _Taken(NamedTuple):
@@ -82,26 +110,6 @@ RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.created_a
 """
 
 
-class Clock(Func):
-    """The database's clock, in its columns' own form."""
-
-    template = "%(function)s"
-    output_field = DateTimeField()
-
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]  # narrower than typed
-        return _NOW[connection.vendor].replace("%", "%%"), ()
-
-
-def database_now(using: str) -> datetime:
-    """Return what the database's clock says."""
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_NOW[connection.vendor]}")
-        (value,) = cursor.fetchone()
-    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def lease(
     limit: int,
     *,
@@ -121,34 +129,56 @@ def claim(
     length: timedelta,
     each: int,
     in_air: Mapping[uuid.UUID, int],
+    turns: Turns | None = None,
+    rate: float | None = None,
 ) -> Claim:
-    """Take deliveries that are due, in four statements for any number.
+    """Take deliveries that are due, in a few statements for any number.
 
     Args:
         limit: How many at most.
         using: The database.
         length: How long they are held. Then they are due again.
-        each: How many of one endpoint at most, with those that are in hand.
+        each: How many of one endpoint at most, with those that are in hand; an endpoint may
+            have a limit of its own.
         in_air: How many this worker has in hand, by endpoint.
+        turns: Where the worker is in its round of the endpoints; changed.
+        rate: How many of one endpoint in a second, for all workers; an endpoint may have a
+            rate of its own.
 
     """
-    window = limit * _WIDTH
-    rows = list(_due(using).order_by("due_at", "pk").values_list("pk", "endpoint")[:window])
-    endpoints = _endpoints({endpoint for _, endpoint in rows}, using=using)
-    chosen = _choose(rows, endpoints, limit=limit, each=each, in_air=in_air)
+    turns = Turns() if turns is None else turns
+    due, is_all = ([], False) if turns.is_crowded else due_in_order(limit, using=using)
+    turns.is_crowded = not is_all
+    if is_all:
+        endpoints = _endpoints({row.endpoint for row in due}, using=using)
+        room = _room(endpoints, each=each, in_air=in_air)
+    else:
+        lanes, is_round = endpoints_in_turn(turns, using=using)
+        endpoints = _endpoints({key for some in lanes.values() for key in some}, using=using)
+        room = _room(endpoints, each=each, in_air=in_air)
+        share = 2 * -(-limit // max(1, len(room)))
+        wanted = {key: min(count, share) for key, count in room.items()}
+        due = due_by_turns(wanted, lanes, using=using, after=turns.served)
+        if is_round and not due:
+            # Nothing that may be sent: whether there is a crowd still is to be seen.
+            turns.is_crowded = False
+            is_all = len(room) == len(endpoints)
+    groups = {key: key if row.owner is None else row.owner for key, row in endpoints.items()}
+    chosen = interleave(due, room, groups, limit=limit, after=turns.served)
+    chosen, again_in = _within_rates(chosen, endpoints, using=using, rate=rate)
     if not chosen:
-        return Claim([], is_all=not rows)
-    taken = _take(chosen, using=using, length=length)
-    events = _events({each_row.event for each_row in taken}, using=using)
+        full = frozenset(endpoints.keys() - room.keys())
+        return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
+    turns.served = chosen[-1].endpoint
+    taken = _take([row.delivery for row in chosen], using=using, length=length)
+    events = _events({row.event for row in taken}, using=using)
+    by_id = {row.delivery: row for row in taken}
     leased = [
-        _leased(row, endpoints[row.endpoint], *events[row.event])
-        for row in sorted(taken, key=lambda row: (row.created_at, row.delivery))
+        _leased(row, endpoints[row.endpoint], events[row.event], each=each)
+        for row in (by_id.get(one.delivery) for one in chosen)
+        if row is not None
     ]
-    return Claim(leased, is_all=len(chosen) == len(rows) < window)
-
-
-def _due(using: str) -> QuerySet[Delivery]:
-    return Delivery.objects.using(using).filter(due_at__lte=Clock())
+    return Claim(leased, is_all=is_all and len(chosen) == len(due), again_in=again_in)
 
 
 def _endpoints(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Endpoint]:
@@ -159,24 +189,40 @@ def _endpoints(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Endpoint
     return {row[0]: _Endpoint(*row) for row in enabled.values_list(*_Endpoint._fields)}
 
 
-def _choose(
-    rows: Sequence[tuple[int, uuid.UUID]],
+def _room(
+    endpoints: Mapping[uuid.UUID, _Endpoint], *, each: int, in_air: Mapping[uuid.UUID, int]
+) -> dict[uuid.UUID, int]:
+    """Return how many more may be leased of each endpoint that may have more at all."""
+    room = {key: row.limit(each) - in_air.get(key, 0) for key, row in endpoints.items()}
+    return {key: count for key, count in room.items() if count > 0}
+
+
+def _due(using: str) -> QuerySet[Delivery]:
+    return Delivery.objects.using(using).filter(due_at__lte=Clock())
+
+
+def _within_rates(
+    chosen: Sequence[Due],
     endpoints: Mapping[uuid.UUID, _Endpoint],
     *,
-    limit: int,
-    each: int,
-    in_air: Mapping[uuid.UUID, int],
-) -> list[int]:
-    """Choose among due deliveries, the oldest first, of many endpoints."""
-    counts = dict(in_air)
-    chosen = []
-    for pk, endpoint in rows:
-        if endpoint in endpoints and counts.get(endpoint, 0) < each:
-            counts[endpoint] = counts.get(endpoint, 0) + 1
-            chosen.append(pk)
-            if len(chosen) == limit:
-                break
-    return chosen
+    using: str,
+    rate: float | None,
+) -> tuple[list[Due], timedelta | None]:
+    """Leave out what would be too much for a second; costs nothing where there are no rates."""
+    counts = Counter(each.endpoint for each in chosen)
+    rates = {key: endpoints[key].rate or rate for key in counts}
+    wanted = {key: (counts[key], most) for key, most in rates.items() if most}
+    if not wanted:
+        return list(chosen), None
+    admitted, again_in = admit(wanted, using=using)
+    kept = []
+    for each in chosen:
+        if each.endpoint in wanted:
+            if not admitted.get(each.endpoint):
+                continue
+            admitted[each.endpoint] -= 1
+        kept.append(each)
+    return kept, None if len(kept) == len(chosen) else again_in
 
 
 def _take(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]:
@@ -201,29 +247,32 @@ def _take(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]:
         return [_Taken._make((*row, now)) for row in marked.values_list(*fields)]
 
 
-def _events(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, tuple[Any, Any]]:
+def _events(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Event]:
     """Read messages, one for all deliveries of an event."""
-    events = among(Event, keys, using=using)
+    rows = among(Event, keys, using=using).values_list("pk", "body", "owner", "sequence")
     return {
-        pk: (None if body is None else bytes(body), owner)
-        for pk, body, owner in events.values_list("pk", "body", "owner")
+        pk: _Event(None if body is None else bytes(body), owner, sequence)
+        for pk, body, owner, sequence in rows
     }
 
 
-def _leased(row: _Taken, endpoint: _Endpoint, body: bytes | None, owner: Any) -> Leased:
+def _leased(row: _Taken, endpoint: _Endpoint, event: _Event, *, each: int) -> Leased:
     return Leased(
         delivery=row.delivery,
         fence=row.fence,
         attempt_count=row.attempt_count,
         age=max(row.now - row.created_at, timedelta(0)),
         message_id=Event.message_id_of(row.event),
-        body=body or b"",
-        has_body=body is not None,
+        body=event.body or b"",
+        has_body=event.body is not None,
         endpoint=row.endpoint,
         url=endpoint.url,
         secret=endpoint.secret,
-        event_owner=owner,
+        event_owner=event.owner,
         endpoint_owner=endpoint.owner,
+        sequence=event.sequence,
+        limit=endpoint.limit(each),
+        blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
     )
 
 

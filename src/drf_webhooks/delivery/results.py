@@ -9,7 +9,8 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F
 
-from drf_webhooks.delivery.leases import Clock, Leased, database_now
+from drf_webhooks.delivery.clock import Clock, database_now
+from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.rows import as_json, insert
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 
@@ -38,6 +39,11 @@ class Result:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
+    @property
+    def keeps_place(self) -> bool:
+        """Whether the rest of its object waits for the delivery still, with ordering."""
+        return self.wait is not None or (self.state == Delivery.State.DEAD and self.leased.blocks)
+
 
 def settle(results: Sequence[Result], *, using: str) -> int:
     """Store what came of attempts; return how many were refused as too late.
@@ -62,9 +68,12 @@ def settle(results: Sequence[Result], *, using: str) -> int:
 _SETTLE = """
 UPDATE {table} d SET state = r.state, due_at = STATEMENT_TIMESTAMP() + r.wait,
     settled_at = CASE WHEN r.wait IS NULL THEN STATEMENT_TIMESTAMP() END,
-    attempt_count = d.attempt_count + 1, reason = r.reason
+    attempt_count = d.attempt_count + 1, reason = r.reason,
+    lane = CASE WHEN r.keeps AND d.order_key IS NOT NULL THEN 2 ELSE 1 END,
+    order_key = CASE WHEN r.keeps THEN d.order_key END
 FROM jsonb_to_recordset(%s::jsonb)
-    AS r(id bigint, fence int, attempts int, state text, wait interval, reason text)
+    AS r(id bigint, fence int, attempts int, state text, wait interval, reason text,
+        keeps boolean)
 WHERE d.id = r.id AND d.fence = r.fence AND d.attempt_count = r.attempts AND d.state = 'waiting'
 RETURNING d.id
 """
@@ -86,6 +95,7 @@ def _settle(results: Sequence[Result], using: str) -> set[int]:
             "state": each.state.value,
             "wait": each.wait,
             "reason": each.reason[:_REASON],
+            "keeps": each.keeps_place,
         }
         for each in results
     ]
@@ -128,6 +138,8 @@ def _update(kept: Sequence[Result], using: str) -> None:
     ids = [each.leased.delivery for each in kept]
     branches = " ".join(["WHEN %s THEN %s"] * len(ids))
     changes = ", ".join(f"{column} = CASE id {branches} END" for column in columns)
+    kept_ids = [each.leased.delivery for each in kept if each.keeps_place] or [0]
+    keeps = f"id IN ({', '.join(['%s'] * len(kept_ids))})"
     parameters = [
         part
         for values in columns.values()
@@ -136,9 +148,11 @@ def _update(kept: Sequence[Result], using: str) -> None:
     ]
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"UPDATE {Delivery._meta.db_table} SET attempt_count = attempt_count + 1, {changes} "  # noqa: S608  # names of a table and of columns
+            f"UPDATE {Delivery._meta.db_table} SET attempt_count = attempt_count + 1, "  # noqa: S608  # names of a table and of columns
+            f"lane = CASE WHEN order_key IS NOT NULL AND {keeps} THEN 2 ELSE 1 END, "
+            f"order_key = CASE WHEN {keeps} THEN order_key END, {changes} "
             f"WHERE id IN ({', '.join(['%s'] * len(ids))})",
-            [*parameters, *ids],
+            [*kept_ids, *kept_ids, *parameters, *ids],
         )
 
 

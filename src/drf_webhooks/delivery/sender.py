@@ -56,6 +56,8 @@ async def attempt(
             body=leased.body,
         ),
     }
+    if leased.sequence is not None:
+        headers["webhook-sequence"] = str(leased.sequence)
     outcome = await transport.post(leased.url, headers=headers, body=leased.body)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -19,9 +19,10 @@ from drf_webhooks.delivery.leases import Leased, claim, hand_back, lease
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
 from drf_webhooks.delivery.transport import AiohttpTransport, Failure, Transport
-from drf_webhooks.delivery.wakeup import Listener
+from drf_webhooks.delivery.turns import Turns
+from drf_webhooks.delivery.wakeup import DELIVERIES, Listener
 
-__all__ = ["Worker", "deliver_now"]
+__all__ = ["Worker", "deliver_batch", "deliver_now"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 _REST_SECONDS = 0.005
 _GATHER_SECONDS = 0.03
 _GLANCE_SECONDS = 0.002
+#: When only endpoints without room have something due, they are asked about no sooner again.
+_FULL_SECONDS = 0.02
 _BACK_OFF_SECONDS = (0.1, 0.5, 1, 2, 5, 10)
 
 
@@ -62,10 +65,10 @@ class Worker:
         self._kept_house_at = float("-inf")
         self._hand = Hand(
             self._concurrency,
-            each=self._settings.ENDPOINT_CONCURRENCY,
             # Later than that, an attempt could outlast its lease.
             patience=self._settings.LEASE - self._settings.REQUEST_TIMEOUT,
         )
+        self._turns = Turns()
         self._tasks: set[asyncio.Task[timedelta]] = set()
         self._done: list[Result] = []
         self._is_stopping = False
@@ -76,6 +79,8 @@ class Worker:
         #: Whether something may be due that was not claimed, and when to look for it.
         self._is_more = True
         self._look_at = float("-inf")
+        #: Endpoints that have something due, and all that they may have in hand.
+        self._full: frozenset[uuid.UUID] = frozenset()
 
     def stop(self) -> None:
         """Finish what is in the air and end; called again, end at once.
@@ -88,10 +93,12 @@ class Worker:
         self._is_stopping = True
         self._changed.set()
 
-    def wake(self) -> None:
-        """Look for due deliveries now."""
+    def wake(self, what: str = "") -> None:
+        """Look for due deliveries now, and for held events unless deliveries are meant."""
         self._is_woken = self._is_more = True
         self._look_at = float("-inf")
+        if what != DELIVERIES:
+            self._kept_house_at = float("-inf")
         self._changed.set()
 
     async def run(self, *, until_empty: bool = False, once: bool = False) -> None:
@@ -134,20 +141,25 @@ class Worker:
         if until_empty and self._hand.is_empty:
             self._is_more = True
         # After a notification deliveries come first: for them it was sent, as a rule.
-        if not self._is_woken and await self._keep_house():
+        was_woken, self._is_woken = self._is_woken, False
+        if not was_woken and await self._keep_house():
             self._is_more = True
         claimed = await self._claim(only_air=once) if self._is_time_to_claim() else 0
         self._send(transport)
-        if self._is_woken and await self._keep_house():
+        if was_woken and await self._keep_house():
             self._is_more = True
             return False
         if once:
             self._is_stopping = True
-        elif until_empty and not claimed and self._hand.is_empty and not self._done:
+        elif until_empty and self._is_empty(claimed):
             return True
         else:
             await self._something()
         return False
+
+    def _is_empty(self, claimed: int) -> bool:
+        is_put_off = time.monotonic() < self._look_at and not self._full
+        return not (claimed or self._done or is_put_off) and self._hand.is_empty
 
     async def _end(self) -> bool:
         """Hand back what was not begun, and wait for what is in the air."""
@@ -159,10 +171,8 @@ class Worker:
 
     async def _keep_house(self) -> int:
         since = time.monotonic() - self._kept_house_at
-        interval = self._settings.POLL_INTERVAL.total_seconds()
-        if since < (_REST_SECONDS if self._is_woken else interval):
+        if since < self._settings.POLL_INTERVAL.total_seconds():
             return 0
-        self._is_woken = False
         self._kept_house_at = time.monotonic()
         return await self._db(self._housekeeping)
 
@@ -182,16 +192,23 @@ class Worker:
                 length=self._settings.LEASE,
                 each=self._settings.ENDPOINT_CONCURRENCY,
                 in_air=self._hand.counts(),
+                turns=self._turns,
+                rate=self._settings.ENDPOINT_RATE,
             )
         except Error:
             self._is_more = True
             raise
         self._hand.take(found.leased, now=began)
         if not found.is_all:
-            self._is_more = True
-            if not found.leased:
-                # Only of endpoints that have all they may have: not to be asked for at once.
-                self._look_at = time.monotonic() + _REST_SECONDS
+            if found.leased or self._turns.visited:
+                self._is_more = True
+            elif found.again_in is not None:
+                self._is_more = True
+                self._look_at = time.monotonic() + found.again_in.total_seconds()
+            else:
+                # Only of endpoints that have all they may have: until one has room again.
+                self._full = found.full
+                self._look_at = time.monotonic() + _FULL_SECONDS
         return len(found.leased)
 
     def _send(self, transport: Transport) -> None:
@@ -216,6 +233,8 @@ class Worker:
     ) -> None:
         self._tasks.discard(task)
         self._hand.landed(leased, took=None if task.cancelled() else task.result())
+        if leased.endpoint in self._full:
+            self._is_more, self._full = True, frozenset()
         self._send(transport)
         self._changed.set()
 
@@ -301,6 +320,25 @@ async def _attempted(leased: Leased, transport: Transport, settings: Config) -> 
         )
 
 
+def deliver_batch(limit: int, *, using: str) -> int:
+    """Claim, send and settle once, in an event loop of this call; return how many attempts.
+
+    For callers that have a process of their own and are told when to work. The database work
+    is in the calling thread. A long run of many is quicker with :meth:`Worker.run`, which
+    claims and settles while requests are in the air.
+
+    Args:
+        limit: How many at most.
+        using: The database.
+
+    """
+    settings = config()
+    leased = lease(limit, using=using, length=settings.LEASE, each=settings.CONCURRENCY, in_air={})
+    if leased:
+        settle(asyncio.run(_send_all(leased, settings)), using=using)
+    return len(leased)
+
+
 def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
     """Deliver what is due, with the database work in the calling thread.
 
@@ -308,21 +346,13 @@ def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
         How many attempts there were.
 
     """
-    settings = config()
     attempts = 0
     while True:
         housekeeping()
-        leased = lease(
-            settings.CONCURRENCY,
-            using=using,
-            length=settings.LEASE,
-            each=settings.CONCURRENCY,
-            in_air=Counter(),
-        )
-        if not leased:
+        more = deliver_batch(config().CONCURRENCY, using=using)
+        if not more:
             return attempts
-        settle(asyncio.run(_send_all(leased, settings)), using=using)
-        attempts += len(leased)
+        attempts += more
 
 
 async def _send_all(leased: Sequence[Leased], settings: Config) -> list[Result]:
