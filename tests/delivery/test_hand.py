@@ -58,7 +58,7 @@ def test_no_more_are_in_the_air_than_there_is_room() -> None:
 
     assert len(begun(held)) == 2
     assert held.has_more
-    assert held.room == 1
+    assert held.room == 3
 
 
 def test_an_endpoint_that_is_quick_is_leased_ahead() -> None:
@@ -117,4 +117,4 @@ def test_limits_hold_whatever_happens(
     for one in flying:
         held.landed(one, took=None)
     assert held.is_empty
-    assert held.room == 2 * size
+    assert held.room == 3 * size

@@ -9,6 +9,8 @@ from drf_webhooks.delivery.leases import Leased
 
 __all__ = ["Hand"]
 
+#: How many times as many as are in the air may be ready: what is sent while a claim runs.
+_AHEAD = 2
 #: An endpoint that answers within this may have deliveries leased ahead of its limit.
 _QUICK = timedelta(milliseconds=50)
 
@@ -17,7 +19,7 @@ class Hand:
     """Deliveries that this worker holds a lease on; moments are of a monotonic clock.
 
     Args:
-        size: How many may be in the air; as many more may be ready.
+        size: How many may be in the air; twice as many may be ready.
         patience: How long a lease may be old when its attempt begins.
 
     """
@@ -36,7 +38,7 @@ class Hand:
     @property
     def room(self) -> int:
         """How many more may be leased."""
-        return max(0, 2 * self._size - self._flying - len(self._ready))
+        return max(0, (1 + _AHEAD) * self._size - self._flying - len(self._ready))
 
     @property
     def is_empty(self) -> bool:
@@ -46,7 +48,7 @@ class Hand:
     @property
     def is_low(self) -> bool:
         """Whether it is time to lease more: not for a few, as that costs the same as for many."""
-        return len(self._ready) <= self._size // 2
+        return len(self._ready) <= self._size
 
     @property
     def has_more(self) -> bool:
