@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from drf_webhooks.conf import config
+from drf_webhooks.delivery.loops import loop_factory
 from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.pipeline import keep_house
 
@@ -42,7 +43,8 @@ class Command(BaseCommand):
         if options["concurrency"] is not None and options["concurrency"] < 1:
             msg = f"--concurrency is {options['concurrency']}. It must be at least 1."
             raise CommandError(msg)
-        asyncio.run(self._run(using, options))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(self._run(using, options))
 
     async def _run(self, using: str, options: dict[str, Any]) -> None:
         worker = Worker(
