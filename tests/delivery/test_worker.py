@@ -341,6 +341,86 @@ def test_a_worker_keeps_to_a_rate() -> None:
     assert timezone.now() - began > timedelta(seconds=0.5)
 
 
+def test_a_worker_that_empties_does_not_wait_for_a_disabled_endpoint() -> None:
+    endpoint = make_deliveries(2)
+    Endpoint.objects.filter(pk=endpoint.pk).update(state="disabled")
+    worker = Worker("default", housekeeping=int)
+
+    asyncio.run(asyncio.wait_for(worker.run(until_empty=True), 10))
+
+    assert worker.attempts == 0
+
+
+def test_an_endpoint_at_its_limit_is_asked_about_when_it_has_room_again() -> None:
+    with WebhookReceiver() as receiver:
+        receiver.respond(delay=timedelta(milliseconds=100))
+        endpoint = make_deliveries(3, receiver.url)
+        Endpoint.objects.filter(pk=endpoint.pk).update(concurrency=1)
+        worker = Worker("default", housekeeping=int)
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 3
+
+
+@pytest.mark.parametrize("is_woken", [False, True])
+def test_what_housekeeping_has_released_is_claimed_at_once(*, is_woken: bool) -> None:
+    released: list[int] = []
+
+    def keep_house() -> int:
+        if not released:
+            make_deliveries(1, receiver.url)
+            released.append(1)
+            return 1
+        return 0
+
+    with WebhookReceiver() as receiver:
+        worker = Worker("default", housekeeping=keep_house)
+        if is_woken:
+            worker.wake("deliveries")
+            worker.wake("events")
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 1
+
+
+def test_a_claim_that_fails_is_made_again() -> None:
+    blocked: list[bool] = []
+
+    class Failing(Worker):
+        async def _claim(self, *, only_air: bool) -> int:
+            if blocked:
+                return await super()._claim(only_air=only_air)
+            blocked.append(True)
+            Delivery._meta.db_table = "there_is_no_such_table"
+            try:
+                return await super()._claim(only_air=only_air)
+            finally:
+                Delivery._meta.db_table = "drf_webhooks_delivery"
+
+    with WebhookReceiver() as receiver:
+        make_deliveries(2, receiver.url)
+        asyncio.run(Failing("default", housekeeping=int).run(until_empty=True))
+        assert len(receiver.requests) == 2
+
+
+def test_the_number_of_an_event_is_sent_if_it_has_one() -> None:
+    make_deliveries(2)
+    Event.objects.filter(pk=Event.objects.earliest("created_at").pk).update(sequence=None)
+    sent: list[str | None] = []
+
+    class Noting:
+        async def send(
+            self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+        ) -> Answer | Failure:
+            sent.append(headers.get("webhook-sequence"))
+            return Answer(200, (), b"")
+
+    for each in claim():
+        asyncio.run(attempt(each, Noting(), config()))
+
+    assert sorted(sent, key=str) == ["1", None]
+
+
 def test_a_second_stop_ends_what_is_in_the_air() -> None:
     with WebhookReceiver() as receiver:
         receiver.respond(delay=timedelta(seconds=10))

@@ -98,14 +98,17 @@ class _Taken(NamedTuple):
     now: datetime
 
 
+#: A lease need not outlive a crash of the server: a delivery whose lease is forgotten is due.
+#: So its commit does not wait for the disk, which is most of what it would take.
 _TAKE = """
+WITH quick AS (SELECT set_config('synchronous_commit', {commit}, true))
 UPDATE {table} d SET due_at = STATEMENT_TIMESTAMP() + %s, leased_at = STATEMENT_TIMESTAMP(),
     fence = d.fence + 1
 FROM (
     SELECT id FROM {table}
     WHERE id = ANY(%s) AND due_at <= STATEMENT_TIMESTAMP() AND leased_at IS NULL
     FOR UPDATE SKIP LOCKED
-) free WHERE d.id = free.id
+) free, quick WHERE d.id = free.id
 RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.created_at, d.is_by_hand,
     STATEMENT_TIMESTAMP()
 """
@@ -297,7 +300,11 @@ def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             held: list[Any] = [length, list(ids)]
-            cursor.execute(_TAKE.format(table=Delivery._meta.db_table), held)
+            # A transaction of the caller's keeps its own way to commit.
+            mine = "current_setting('synchronous_commit')"
+            commit = mine if connection.in_atomic_block else "'off'"
+            statement = _TAKE.format(table=Delivery._meta.db_table, commit=commit)
+            cursor.execute(statement, held)
             return [_Taken(*row) for row in cursor.fetchall()]
     with transaction.atomic(using=using):
         rows = _free(ids, using)

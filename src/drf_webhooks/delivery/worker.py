@@ -91,6 +91,8 @@ class Worker:
         self._look_at = float("-inf")
         #: Endpoints that have something due, and all that they may have in hand.
         self._full: frozenset[uuid.UUID] = frozenset()
+        #: Whether a rate has put something off.
+        self._is_put_off = False
 
     @property
     def in_air(self) -> int:
@@ -174,8 +176,7 @@ class Worker:
         return False
 
     def _is_empty(self, claimed: int) -> bool:
-        is_put_off = time.monotonic() < self._look_at and not self._full
-        return not (claimed or self._done or is_put_off) and self._hand.is_empty
+        return not (claimed or self._done or self._is_put_off) and self._hand.is_empty
 
     async def _end(self) -> bool:
         """Hand back what was not begun, and wait for what is in the air."""
@@ -216,6 +217,7 @@ class Worker:
             self._is_more = True
             raise
         self._hand.take(found.leased, now=began)
+        self._is_put_off = found.again_in is not None
         if not found.is_all:
             if found.leased or self._turns.visited:
                 self._is_more = True
