@@ -51,7 +51,7 @@ def main() -> None:
         print(line(["ratio, statements more", "without", *(each.name for each in VARIANTS)]))
         print(line(["---"] * (len(VARIANTS) + 2)))
         for unit in units(given.rows):
-            turns = max(8, given.rounds // unit.saves)
+            turns = max(min(8, given.rounds), given.rounds // unit.saves)
             found = [both.measure(unit, each, turns=turns) for each in VARIANTS]
             print(line([unit.name, _without(found), *map(_with, found)]), flush=True)
 

@@ -80,7 +80,7 @@ def test_each_unit_is_measured_in_each_variant() -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     ).stdout
 
     for unit in units(10):

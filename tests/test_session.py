@@ -379,6 +379,18 @@ def test_created_in_one_transaction_and_deleted_in_another_is_nothing(
     assert not Event.objects.filter(resource="core.deposit").exists()
 
 
+def test_deleted_in_a_session_without_an_owner_is_nothing(
+    transactional_db: None, everything: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = Document.objects.create(title="Nobody's")
+
+    with webhook_signal_session():
+        document.delete()
+
+    assert not Event.objects.exists()
+    assert not caplog.records
+
+
 def test_deleted_and_created_again_is_updated(deposit: Deposit) -> None:
     with webhook_signal_session():
         pk = deposit.pk

@@ -336,6 +336,18 @@ def test_without_threads_nothing_breaks(
     assert waker.flush(timedelta(seconds=10))
 
 
+def test_a_child_keeps_its_parents_engine_alive(woken: list[str]) -> None:
+    waker = Waker()
+    waker.wake("default")
+    assert waker.flush(timedelta(seconds=10))
+    engine = waker._engine
+    waker.begin_anew()
+
+    assert engine is not None
+    assert waker._engine is None
+    assert waker._inherited == [engine]
+
+
 def test_a_process_that_ends_does_not_wait_for_an_engine_that_fails() -> None:
     waker = Waker()
     with with_engine("tests.there_is.NoSuchEngine"):

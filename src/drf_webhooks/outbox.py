@@ -321,16 +321,25 @@ def _fan_out(
 
 
 def take(ids: Iterable[uuid.UUID], using: str) -> list[Event]:
-    """Lock held events that are still held, and remove them: they are written anew."""
-    events = Event.objects.using(using).filter(pk__in=list(ids), held_until__isnull=False)
-    if connections[using].features.has_select_for_update:
-        events = events.select_for_update()
-    taken = list(events)
-    if taken:
-        Event.objects.using(using).filter(pk__in=[each.pk for each in taken])._raw_delete(
-            using
-        )  # no signals: held events have no deliveries
-    return taken
+    """Lock held events that are still held, and remove them: they are written anew.
+
+    No signals: held events have no deliveries.
+    """
+    ids, connection = list(ids), connections[using]
+    if not ids:
+        return []
+    if not connection.features.can_return_rows_from_bulk_insert:  # pragma: no cover  # MySQL
+        held = Event.objects.using(using).filter(pk__in=ids, held_until__isnull=False)
+        taken = list(held.select_for_update())
+        Event.objects.using(using).filter(pk__in=[each.pk for each in taken])._raw_delete(using)
+        return taken
+    key = Event._meta.pk
+    named = [key.get_db_prep_save(each, connection=connection) for each in ids]
+    statement = (
+        f"DELETE FROM {_table(using, Event)} "  # noqa: S608  # a table's name
+        f"WHERE id IN ({', '.join(['%s'] * len(named))}) AND held_until IS NOT NULL RETURNING *"
+    )
+    return list(Event.objects.using(using).raw(statement, named))
 
 
 def due(using: str, *, limit: int) -> list[Event]:

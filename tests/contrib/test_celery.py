@@ -82,6 +82,12 @@ def web(broker: str, queue: str, **more: Any) -> Iterator[Celery]:
         told, waking._waker._engine = waking._waker._engine, None
         if told is not None and told[1]._connection is not None:
             told[1]._close()
+        if broker in BROKERS.values():
+            with app.connection_for_write() as leaving:
+                bound = app.amqp.queues[queue].bind(leaving.default_channel)
+                # Over Redis a channel deletes only what it has declared.
+                bound.declare()
+                bound.delete()
 
 
 @contextmanager
