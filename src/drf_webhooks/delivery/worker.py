@@ -91,8 +91,8 @@ class Worker:
         self._look_at = float("-inf")
         #: Endpoints that have something due, and all that they may have in hand.
         self._full: frozenset[uuid.UUID] = frozenset()
-        #: Whether a rate has put something off.
-        self._is_put_off = False
+        #: Whether the last claim saw all that may be sent.
+        self._has_seen_all = False
 
     @property
     def in_air(self) -> int:
@@ -162,7 +162,7 @@ class Worker:
         was_woken, self._is_woken = self._is_woken, False
         if not was_woken and await self._keep_house():
             self._is_more = True
-        claimed = await self._claim(only_air=once) if self._is_time_to_claim() else 0
+        claimed = await self._claim(only_air=once) if self._is_time_to_claim() else None
         self._send(transport)
         if was_woken and await self._keep_house():
             self._is_more = True
@@ -175,8 +175,10 @@ class Worker:
             await self._something()
         return False
 
-    def _is_empty(self, claimed: int) -> bool:
-        return not (claimed or self._done or self._is_put_off) and self._hand.is_empty
+    def _is_empty(self, claimed: int | None) -> bool:
+        """Tell whether nothing is left; ``None`` if it was not yet time to claim."""
+        is_none_due = claimed == 0 and self._has_seen_all
+        return is_none_due and not self._done and self._hand.is_empty
 
     async def _end(self) -> bool:
         """Hand back what was not begun, and wait for what is in the air."""
@@ -217,7 +219,7 @@ class Worker:
             self._is_more = True
             raise
         self._hand.take(found.leased, now=began)
-        self._is_put_off = found.again_in is not None
+        self._has_seen_all = found.is_all
         if not found.is_all:
             if found.leased or self._turns.visited:
                 self._is_more = True
