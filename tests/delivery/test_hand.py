@@ -122,3 +122,20 @@ def test_limits_hold_whatever_happens(
         held.landed(one, took=None)
     assert held.is_empty
     assert held.room == 3 * size
+
+
+def test_a_failure_is_known_until_something_is_taken_or_nothing_is_in_hand() -> None:
+    held = hand()
+    held.take([leased(A), leased(A), leased(B)], now=0)
+    first, second, other = begun(held)
+    assert not held.hear(first, is_taken=True)
+
+    assert not held.hear(first, is_taken=False)
+    assert not held.hear(other, is_taken=True)
+    assert held.hear(second, is_taken=True)
+    assert not held.hear(second, is_taken=True)
+
+    assert not held.hear(first, is_taken=False)
+    held.landed(first, took=None)
+    held.landed(second, took=None)
+    assert not held.hear(first, is_taken=True)

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drf_webhooks.delivery.leases import Leased, claim
+from drf_webhooks.delivery.leases import Claim, Leased, claim
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.turns import Due, Turns, interleave
 from drf_webhooks.ids import object_hash, uuid7
-from drf_webhooks.models import Delivery, Endpoint, Event
+from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Event
 from tests.factories import make_user
 
 MINUTE = timedelta(minutes=1)
@@ -391,3 +392,115 @@ def test_a_choice_keeps_to_limits_and_leaves_no_room_unused(
         assert (
             mine == [each for each in due if each.endpoint == key and each.lane != 1][: len(mine)]
         )
+
+
+def make_paused(count: int, **fields: Any) -> list[Endpoint]:
+    endpoints = make_endpoints(count, **fields)
+    later = timezone.now() + MINUTE * 60
+    EndpointHealth.objects.bulk_create(
+        EndpointHealth(endpoint=each, is_clean=False, paused_until=later, ramp=1)
+        for each in endpoints
+    )
+    return endpoints
+
+
+def claimed(turns: Turns) -> Claim:
+    return claim(10, using="default", length=MINUTE, each=10, in_air={}, turns=turns, attempts=10)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("crowd", [0, 150])
+def test_what_a_person_asks_for_waits_for_no_pause_and_no_crowd(crowd: int) -> None:
+    (paused,), (off,) = make_paused(1), make_endpoints(1, state="disabled")
+    make_due(make_endpoints(3), 5, at=PAST - MINUTE)
+    make_due([paused], 3 + crowd)
+    make_due([off], 3 + crowd)
+    chosen = [Delivery.objects.filter(endpoint=each).latest("pk").pk for each in (paused, off)]
+    Delivery.objects.filter(pk__in=chosen).send_again(by_hand=True, to_disabled=True)
+    turns = Turns()
+
+    found = taken(6, turns=turns)
+
+    assert {each.delivery for each in found[:2]} == set(chosen)
+    assert all(each.standing.is_by_hand for each in found[:2])
+    assert not any(each.standing.is_by_hand for each in found[2:])
+    assert len(found) == 6
+    assert turns.is_crowded == bool(crowd)
+
+
+@pytest.mark.django_db
+def test_one_sent_by_hand_keeps_its_place_among_those_of_its_object() -> None:
+    endpoint, crowded = make_endpoints(2, ordering="object")
+    make_due([crowded], 150)
+    first, second = make_due([endpoint], 2, objects=1)
+    Delivery.objects.filter(pk=second.pk).send_again(by_hand=True)
+
+    found = [each for each in taken(100, each=10) if each.endpoint == endpoint.pk]
+    assert [each.delivery for each in found] == [first.pk]
+
+    ended(found[0])
+    (next_one,) = (each for each in taken(100, each=10) if each.endpoint == endpoint.pk)
+    assert (next_one.delivery, next_one.standing.is_by_hand) == (second.pk, True)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("crowd", [0, 150])
+def test_an_endpoint_that_recovers_has_one_round_at_a_time_in_a_crowd_too(crowd: int) -> None:
+    recovering, well = make_endpoints(2)
+    EndpointHealth.objects.create(endpoint=recovering, is_clean=False, ramp=2)
+    make_due([recovering, well], 5 + crowd)
+    turns = Turns()
+
+    found = Counter(each.endpoint for _ in range(2) for each in taken(8, turns=turns, each=4))
+
+    assert found[recovering.pk] == 2
+    assert EndpointHealth.objects.get().round_left == 2
+    assert found[well.pk] >= 4
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("count", [3, 9])
+def test_a_claim_says_that_what_waits_for_pauses_is_not_to_be_waited_for(count: int) -> None:
+    make_due(make_paused(count) + make_endpoints(count, state="disabled"), 150)
+    turns = Turns(visits=4)
+
+    found = [claimed(turns) for _ in range(6)]
+
+    assert not any(each.leased for each in found)
+    assert any(each.is_all for each in found)
+    # What comes then is found, wherever in the round its endpoint is.
+    (new,) = make_due(make_endpoints(1))
+    more = [each.delivery for _ in range(6) for each in claimed(turns).leased]
+    assert more == [new.pk]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("on_dead", "goes_on"), [("skip", True), ("block", False)])
+def test_a_lost_worker_that_ends_a_delivery_ends_its_turn(on_dead: str, *, goes_on: bool) -> None:
+    (endpoint,) = make_endpoints(1, ordering="object", on_dead=on_dead)
+    first, second = make_due([endpoint], 2, objects=1)
+    lost = {"due_at": PAST, "leased_at": PAST, "fence": 3}
+    Delivery.objects.filter(pk=first.pk).update(**lost, attempt_count=8)
+
+    (again,) = taken()
+    assert (again.delivery, again.attempt_count, again.fence) == (first.pk, 9, 4)
+
+    Delivery.objects.filter(pk=first.pk).update(**lost)
+    assert taken() == []
+    first.refresh_from_db()
+    assert (first.state, first.attempt_count, first.leased_at) == ("dead", 10, None)
+    assert [each.delivery for each in taken()] == ([second.pk] if goes_on else [])
+    assert [each.error for each in first.attempts.order_by("number")] == ["worker_lost"] * 2
+
+
+@pytest.mark.django_db
+def test_a_claim_that_finds_no_lost_worker_opens_no_transaction() -> None:
+    make_due(make_endpoints(2), 3)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert len(taken()) == 6
+
+    texts = [each["sql"] for each in queries.captured_queries]
+    assert not any("worker_lost" in each or "endpointhealth SET" in each for each in texts)
+    if connection.vendor == "postgresql":
+        assert len(texts) == 4

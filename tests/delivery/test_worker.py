@@ -19,7 +19,7 @@ from drf_webhooks.delivery.sender import attempt, judge
 from drf_webhooks.delivery.transport import Answer, Failure
 from drf_webhooks.delivery.wakeup import Listener
 from drf_webhooks.delivery.worker import Worker, _attempted
-from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
+from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event
 from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver, deliver_now
 from tests.app.models import Deposit
@@ -565,3 +565,23 @@ def test_a_listener_that_cannot_connect_says_so(
     listener.connect()
 
     assert ("polling" in caplog.text) is (connection.vendor == "postgresql")
+
+
+def test_failures_among_successes_of_one_claim_are_not_failures_in_a_row() -> None:
+    """All were leased when nothing was counted against the endpoint."""
+    endpoint = make_deliveries(12)
+    Endpoint.objects.filter(pk=endpoint.pk).update(concurrency=12)
+    statuses = iter([500, 200] * 6)
+
+    class Alternating:
+        async def send(
+            self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+        ) -> Answer | Failure:
+            return Answer(next(statuses), (), b"")
+
+    worker = Worker("default", housekeeping=int, transport=Alternating())
+    asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 12
+    health = EndpointHealth.objects.get(pk=endpoint.pk)
+    assert (health.failures, health.paused_until) == (0, None)

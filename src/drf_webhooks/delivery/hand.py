@@ -33,6 +33,8 @@ class Hand:
         self._in_hand: Counter[uuid.UUID] = Counter()
         #: Endpoints that are quick, with their limits.
         self._quick: dict[uuid.UUID, int] = {}
+        #: Endpoints whose last result was a failure, while something of theirs is in hand.
+        self._failed: set[uuid.UUID] = set()
         self._flying = 0
 
     @property
@@ -87,6 +89,18 @@ class Hand:
                 return leased
         return None
 
+    def hear(self, leased: Leased, *, is_taken: bool) -> bool:
+        """Take note of a result, and tell whether it ends a row of failures.
+
+        What else was leased with them may not know of these.
+        """
+        if not is_taken:
+            self._failed.add(leased.endpoint)
+            return False
+        has_failed = leased.endpoint in self._failed
+        self._failed.discard(leased.endpoint)
+        return has_failed
+
     def landed(self, leased: Leased, *, took: timedelta | None) -> None:
         """Take note that an attempt is over; ``None`` if it failed or was broken off."""
         self._flying -= 1
@@ -121,6 +135,7 @@ class Hand:
         _less(self._in_hand, leased.endpoint)
         if leased.endpoint not in self._in_hand:
             self._quick.pop(leased.endpoint, None)
+            self._failed.discard(leased.endpoint)
 
 
 def _less(counts: Counter[uuid.UUID], key: uuid.UUID) -> None:

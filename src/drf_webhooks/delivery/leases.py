@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -57,6 +57,10 @@ class Leased:
     limit: int = 1
     #: Whether the rest of its object waits if this delivery is dead, with ordering.
     blocks: bool = False
+
+    def unwell(self) -> "Leased":
+        """Return the same for an endpoint against which something was counted meanwhile."""
+        return replace(self, standing=replace(self.standing, is_clean=False))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -246,9 +247,12 @@ class Worker:
         """Make an attempt; return how long a success took."""
         self.attempts += 1
         result = await _attempted(leased, transport, self._settings)
+        is_taken = result.state == Delivery.State.DELIVERED
+        if self._hand.hear(leased, is_taken=is_taken):
+            result = replace(result, leased=leased.unwell())
         # Only now: the list is another one after each settling.
         self._done.append(result)
-        return result.duration if result.state == Delivery.State.DELIVERED else None
+        return result.duration if is_taken else None
 
     def _landed(
         self, leased: Leased, transport: Transport, task: "asyncio.Task[timedelta | None]"
