@@ -43,9 +43,10 @@ migrations: .venv/test.stamp  ## models and migrations agree
 docs: .venv/ci.stamp  ## build the documentation; warnings are errors
 	$(BIN)/sphinx-build -W -q -b html docs build/docs
 
-bench: .venv/ci.stamp  ## measure the request path and what the guarantee costs, on PostgreSQL
+bench: .venv/ci.stamp  ## measure the request path, what the guarantee costs, and the deliveries
 	$(BIN)/python -m benchmarks.request_path
 	$(BIN)/python -m benchmarks.guarantee
+	$(BIN)/python -m benchmarks.delivery
 
 clean:  ## remove what the targets have made
 	rm -rf .venv build .coverage* .mypy_cache .pytest_cache .ruff_cache .nox

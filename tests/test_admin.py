@@ -68,6 +68,8 @@ def test_an_endpoint_is_made_in_the_admin(admin: Client) -> None:
         "format": "xml",
         "headers": "X-Api-Key: k3y",
         "overrides": '{"MAX_AGE": 3600}',
+        "ordering": "none",
+        "on_dead": "skip",
     }
     secret = secret_keys.generate()
     answer = admin.post(page("endpoint_add"), {**form, "secret": secret})
@@ -98,6 +100,8 @@ def test_values_of_headers_are_not_shown_again(admin: Client, endpoint: Endpoint
         "state": "enabled",
         "method": "POST",
         "format": "json",
+        "ordering": "none",
+        "on_dead": "skip",
     }
     kept = "X-Api-Key: ********\r\nX-New: n3w"
     answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "headers": kept})
@@ -115,6 +119,7 @@ def test_values_of_headers_are_not_shown_again(admin: Client, endpoint: Endpoint
 def test_an_unchanged_form_changes_no_headers(admin: Client, endpoint: Endpoint) -> None:
     form = {"url": endpoint.url, "event_types": "core.deposit.*", "state": "enabled"}
     form |= {"method": "POST", "format": "json", "headers": "X-A: ********"}
+    form |= {"ordering": "none", "on_dead": "skip"}
     Endpoint.objects.update(headers={"X-A": "1"})
 
     admin.post(page("endpoint_change", endpoint.pk), form)
@@ -182,6 +187,8 @@ def test_a_form_that_was_open_does_not_undo_what_the_worker_did(
         "overrides": "{}",
         "method": "POST",
         "format": "json",
+        "ordering": "none",
+        "on_dead": "skip",
     }
 
     answer = admin.post(page("endpoint_change", endpoint.pk), {**form, "url": "https://a.example/"})

@@ -15,6 +15,10 @@ from drf_webhooks.exceptions import ConfigurationError
     [
         ([], "DRF_WEBHOOKS is []. It must be a dict."),
         (
+            {"ENDPOINT_RATE": 0.0},
+            "DRF_WEBHOOKS['ENDPOINT_RATE'] is 0.0. It must be more than 0.",
+        ),
+        (
             {"REQUEST_TIMOUT": 1},
             "DRF_WEBHOOKS has no setting 'REQUEST_TIMOUT'. Did you mean 'REQUEST_TIMEOUT'?",
         ),

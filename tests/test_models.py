@@ -132,4 +132,10 @@ def test_due_deliveries_have_an_index_on_every_database() -> None:
     with connection.cursor() as cursor:
         found = connection.introspection.get_constraints(cursor, Delivery._meta.db_table)
 
-    assert found["drf_webhooks_delivery_due"]["columns"] == ["due_at"]
+    assert found["drf_webhooks_delivery_lane"]["columns"] == ["lane", "due_at"]
+    assert found["drf_webhooks_delivery_turn"]["columns"] == ["lane", "endpoint_id", "due_at"]
+    assert found["drf_webhooks_delivery_order"]["columns"] == [
+        "endpoint_id",
+        "order_key",
+        "sequence",
+    ]

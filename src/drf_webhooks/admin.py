@@ -115,6 +115,7 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "overrides", "state"]
+        fields += ["concurrency", "rate", "ordering", "on_dead"]
         # Who may only look would be shown the column as it is.
         may_change = obj is None or self.has_change_permission(request, obj)
         fields += ["method", "format", "headers" if may_change else "header_names"]

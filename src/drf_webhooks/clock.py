@@ -3,7 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-__all__ = ["LATER", "NOW", "later", "moment"]
+from django.db import connections
+from django.db.models import DateTimeField, Func
+
+__all__ = ["LATER", "NOW", "Clock", "database_now", "later", "moment"]
 
 #: The present moment, to the microsecond or, on SQLite, to the millisecond; by vendor.
 NOW = {
@@ -31,3 +34,21 @@ def moment(value: datetime | str) -> datetime:
     """Return a moment that a driver gave: some give text, some forget that it is UTC."""
     found = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+class Clock(Func):
+    """What the clock says, as part of a query."""
+
+    output_field = DateTimeField()
+
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]  # narrower than typed
+        return NOW[connection.vendor], ()
+
+
+def database_now(using: str) -> datetime:
+    """Return what the database's clock says."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {NOW[connection.vendor]}".replace("%%", "%"))
+        (value,) = cursor.fetchone()
+    return moment(value)

@@ -181,8 +181,13 @@ class Config:
     #: Requests in the air at once, for one worker.
     CONCURRENCY: int = 100
 
-    #: Requests in the air at once for one endpoint, for one worker.
+    #: Requests in the air at once for one endpoint, for one worker. An endpoint's own
+    #: ``concurrency`` goes before it.
     ENDPOINT_CONCURRENCY: int = 10
+
+    #: Requests a second for one endpoint, of all workers together; ``None`` for any number. An
+    #: endpoint's own ``rate`` goes before it.
+    ENDPOINT_RATE: float | None = None
 
     #: How often a worker looks for due deliveries when nothing wakes it.
     POLL_INTERVAL: timedelta = timedelta(seconds=1)
@@ -324,6 +329,8 @@ def _contradictions(read: Config) -> list[str]:
     ]
     if any(each < timedelta(0) for each in read.RETRY_SCHEDULE):
         found.append(f"{NAME}['RETRY_SCHEDULE'] has a wait below 0.")
+    if read.ENDPOINT_RATE is not None and read.ENDPOINT_RATE <= 0:
+        found.append(f"{NAME}['ENDPOINT_RATE'] is {read.ENDPOINT_RATE}. It must be more than 0.")
     return found + _contradictions_of_warnings(read) + _mistakes_of_types(read)
 
 

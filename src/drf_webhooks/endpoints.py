@@ -72,6 +72,7 @@ def _skip(pk: uuid.UUID, using: str, now: datetime, *, is_wanted: bool) -> None:
                 reason="Skipped when the endpoint was enabled again.",
                 fence=F("fence") + 1,
                 is_by_hand=False,
+                order_key=None,
             )
         )
         logger.info("Endpoint %s: %d deliveries that waited are skipped.", pk, count)

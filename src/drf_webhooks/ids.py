@@ -1,11 +1,12 @@
 """Identifiers that sort by the time they were made (UUID version 7, RFC 9562, section 5.7)."""
 
+import hashlib
 import secrets
 import threading
 import time
 import uuid
 
-__all__ = ["uuid7"]
+__all__ = ["object_hash", "uuid7"]
 
 _COUNTER_BITS = 74
 _lock = threading.Lock()
@@ -30,3 +31,12 @@ def uuid7() -> uuid.UUID:
         | 0b10 << 62
         | value & (1 << 62) - 1
     )
+
+
+def object_hash(resource: str, object_key: str) -> int:
+    """Return a number of 64 bits with a sign, the same for all events of an object.
+
+    Two objects that share one only wait for each other.
+    """
+    text = f"{resource}\0{object_key}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)

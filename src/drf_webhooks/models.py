@@ -1,36 +1,35 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
 import json
-from datetime import datetime, timedelta
+import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.validators import MinValueValidator
 from django.db import models
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from drf_webhooks import custom_headers, secret_keys
 from drf_webhooks.conf import given
+from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet
 from drf_webhooks.endpoint_health import EndpointHealth, Notice
 from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
 from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.trace_context import traceparent
 from drf_webhooks.validators import validate_format, validate_overrides, validate_url
-from drf_webhooks.waking import wake_on_commit
 
 __all__ = [
     "Attempt",
     "BaseObject",
     "Delivery",
+    "DeliveryQuerySet",
     "Endpoint",
     "EndpointHealth",
     "Event",
     "LearntPath",
     "Notice",
-    "SparseIndex",
     "owner_model",
-    "validate_url",
 ]
 
 
@@ -53,6 +52,14 @@ class Endpoint(models.Model):
         POST = "POST", "POST"
         PUT = "PUT", "PUT"
         PATCH = "PATCH", "PATCH"
+
+    class Ordering(models.TextChoices):
+        NONE = "none", _("none")
+        OBJECT = "object", _("by object")
+
+    class OnDead(models.TextChoices):
+        SKIP = "skip", _("go on with the next")
+        BLOCK = "block", _("keep the rest waiting")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -109,6 +116,37 @@ class Endpoint(models.Model):
         validators=[validate_overrides],
         help_text=_('Settings of its own, durations in seconds: {"MAX_AGE": 3600}.'),
     )
+    concurrency = models.PositiveSmallIntegerField(
+        _("concurrency"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Requests in the air at once, for one worker; by default the setting."),
+    )
+    rate = models.FloatField(
+        _("rate"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.01)],
+        help_text=_("Requests a second, of all workers together; by default the setting."),
+    )
+    rate_from = models.DateTimeField(null=True, editable=False)
+    ordering = models.CharField(
+        _("ordering"),
+        max_length=16,
+        choices=Ordering.choices,
+        default=Ordering.NONE,
+        db_default=Ordering.NONE,
+        help_text=_("Whether an event of an object waits for those before it."),
+    )
+    on_dead = models.CharField(
+        _("on dead"),
+        max_length=16,
+        choices=OnDead.choices,
+        default=OnDead.SKIP,
+        db_default=OnDead.SKIP,
+        help_text=_("With ordering: what becomes of the rest when one delivery is dead."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -158,6 +196,8 @@ class Event(models.Model):
     sequence = models.BigIntegerField(
         _("sequence"), null=True, help_text=_("Counts the events of one object from 1.")
     )
+    #: The same for all events of an object, and short: what deliveries are ordered by.
+    object_hash = models.BigIntegerField(null=True, editable=False)
     # Scoped for ever, even when the owner is gone: without a constraint a last "deleted"
     # can still be stored in the transaction that deletes the owner too.
     owner = models.ForeignKey(
@@ -214,7 +254,12 @@ class Event(models.Model):
     @property
     def message_id(self) -> str:
         """The ``webhook-id`` header, the same for every attempt."""
-        return f"evt_{self.id.hex}"
+        return self.message_id_of(self.id)
+
+    @staticmethod
+    def message_id_of(pk: uuid.UUID) -> str:
+        """Return the ``webhook-id`` of an event by its primary key."""
+        return f"evt_{pk.hex}"
 
     @property
     def data(self) -> Any:
@@ -274,174 +319,3 @@ class LearntPath(models.Model):
 
     def __str__(self) -> str:
         return f"{self.resource} {self.spelling}"
-
-
-class DeliveryQuerySet(models.QuerySet["Delivery"]):
-    """Queries by what they are for."""
-
-    def failed(self, since: datetime, until: datetime) -> "DeliveryQuerySet":
-        """Leave those that died in a stretch of time, and were not said anew since."""
-        return self.filter(
-            state=Delivery.State.DEAD,
-            settled_at__gte=since,
-            settled_at__lt=until,
-            replaced_by=None,
-        )
-
-    def send_again(self, *, by_hand: bool = False, to_disabled: bool = False) -> int:
-        """Make deliveries due at once, the settled ones included; return how many.
-
-        The event's message stays what it was. A worker that is about to settle one of them
-        is too late: its fence is an old one. So the attempt takes the place of the next retry.
-
-        Args:
-            by_hand: A person asks for these few. They do not wait for an endpoint that is
-                paused, and a failure is not charged to it. One that is already on its way by
-                hand is left alone and not counted.
-            to_disabled: With ``by_hand``: send to disabled endpoints too. Else what is for
-                these waits until they are enabled.
-
-        """
-        chosen = self.filter(event__body__isnull=False)
-        if by_hand:
-            chosen = chosen.filter(is_by_hand=False)
-            is_heard = models.Q() if to_disabled else models.Q(endpoint__state="enabled")
-            sent = chosen.filter(is_heard)._make_due(is_by_hand=True)
-            return sent if to_disabled else sent + chosen.exclude(is_heard)._make_due()
-        return chosen._make_due()
-
-    def _make_due(self, *, is_by_hand: bool = False) -> int:
-        count = self.update(
-            state=Delivery.State.WAITING,
-            # Long past by every clock.
-            due_at=timezone.now() - timedelta(days=1),
-            leased_at=None,
-            settled_at=None,
-            reason="",
-            fence=models.F("fence") + 1,
-            is_by_hand=is_by_hand,
-        )
-        wake_on_commit(self.db)
-        return count
-
-
-class Delivery(models.Model):
-    """The duty to bring one event to one endpoint.
-
-    ``due_at`` is when the next attempt may start; a lease moves it to the lease's end, notes
-    its start in ``leased_at`` and raises ``fence``, so that a worker that was away too long
-    cannot store its late result. A settled delivery has no ``due_at``. One that is due and
-    still has a ``leased_at`` was held by a worker that is lost.
-    """
-
-    class State(models.TextChoices):
-        WAITING = "waiting", _("waiting")
-        DELIVERED = "delivered", _("delivered")
-        DEAD = "dead", _("dead")
-
-    id = models.BigAutoField(primary_key=True)
-    event = models.ForeignKey(
-        Event, on_delete=models.CASCADE, related_name="deliveries", verbose_name=_("event")
-    )
-    endpoint = models.ForeignKey(
-        Endpoint, on_delete=models.CASCADE, related_name="deliveries", verbose_name=_("endpoint")
-    )
-    state = models.CharField(
-        _("state"), max_length=16, choices=State.choices, default=State.WAITING
-    )
-    due_at = models.DateTimeField(_("due at"), null=True)
-    leased_at = models.DateTimeField(_("leased at"), null=True)
-    fence = models.PositiveIntegerField(_("fence"), default=0)
-    attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
-    reason = models.CharField(
-        _("reason"), max_length=200, blank=True, default="", help_text=_("Why it is dead.")
-    )
-    # A default of the database: rows are made by an INSERT that does not name it.
-    is_by_hand = models.BooleanField(
-        _("by hand"),
-        default=False,
-        db_default=False,
-        help_text=_("A person asked for this attempt: sent at once, and not charged."),
-    )
-    created_at = models.DateTimeField(_("created at"))
-    settled_at = models.DateTimeField(_("settled at"), null=True)
-    replaced_by = models.UUIDField(
-        _("replaced by"), null=True, help_text=_("The event that says the same anew.")
-    )
-
-    objects = DeliveryQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("delivery")
-        verbose_name_plural = _("deliveries")
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["event", "endpoint"], name="drf_webhooks_delivery_once")
-        ]
-        indexes: ClassVar = [
-            SparseIndex(
-                fields=["due_at"],
-                condition=models.Q(due_at__isnull=False),
-                name="drf_webhooks_delivery_due",
-            ),
-            SparseIndex(
-                fields=["state", "settled_at"],
-                condition=models.Q(state="dead"),
-                name="drf_webhooks_delivery_dead",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.pk} {self.state}"
-
-
-class Attempt(models.Model):
-    """One HTTP request for a delivery, and what came back.
-
-    The three parts of ``duration`` are ``None`` as far as there were none: nothing is looked up
-    or connected for a request on a connection that was open already.
-    """
-
-    class End(models.TextChoices):
-        """How the body of the answer ended."""
-
-        WHOLE = "whole", _("whole")
-        CUT = "cut", _("cut: there was more than is kept")
-        BROKEN = "broken", _("broken off by the receiver, or by the time that it took")
-
-    id = models.BigAutoField(primary_key=True)
-    delivery = models.ForeignKey(
-        Delivery, on_delete=models.CASCADE, related_name="attempts", verbose_name=_("delivery")
-    )
-    number = models.PositiveIntegerField(_("number"), help_text=_("Counts from 1."))
-    started_at = models.DateTimeField(_("started at"))
-    duration = models.DurationField(_("duration"))
-    looked_up_in = models.DurationField(_("looked up in"), null=True)
-    connected_in = models.DurationField(_("connected in"), null=True, help_text=_("With TLS."))
-    answered_in = models.DurationField(
-        _("answered in"), null=True, help_text=_("From sending to the first byte.")
-    )
-    url = models.CharField(_("URL"), max_length=2048)
-    status = models.PositiveSmallIntegerField(
-        _("status"), null=True, help_text=_("None when no answer came.")
-    )
-    error = models.CharField(_("error"), max_length=40, blank=True, default="")
-    detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
-    response_headers = models.JSONField(_("response headers"), default=list)
-    response_body = models.BinaryField(_("response body"), default=b"")
-    response_end = models.CharField(
-        _("response body is"),
-        max_length=8,
-        choices=End.choices,
-        blank=True,
-        default="",
-        # Workers of the version before go on inserting while the new ones start.
-        db_default="",
-        help_text=_("Empty when no answer came."),
-    )
-
-    class Meta:
-        verbose_name = _("attempt")
-        verbose_name_plural = _("attempts")
-
-    def __str__(self) -> str:
-        return f"{self.number}: {self.status or self.error}"

@@ -16,6 +16,7 @@ from django.utils import timezone
 from drf_webhooks.changes import Key
 from drf_webhooks.clock import LATER, NOW, later, moment
 from drf_webhooks.event_types import Interest, patterns
+from drf_webhooks.ids import object_hash
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
 from drf_webhooks.transactions import log_of
 from drf_webhooks.waking import wake_on_commit
@@ -35,7 +36,7 @@ __all__ = [
     "write_to",
 ]
 
-#: What PostgreSQL notifies when something is due.
+#: What PostgreSQL notifies when something is due, with "deliveries" or "events".
 CHANNEL = "drf_webhooks"
 
 #: Keys in one statement.
@@ -192,6 +193,8 @@ def write(
     """
     if not events:
         return
+    for each in events:
+        each.object_hash = object_hash(each.resource, each.object_key)
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
     if sendable or any(_is_due(each) for each in events):
@@ -223,11 +226,13 @@ def write_to(
             due_at=now - timedelta(days=1),
             created_at=now,
             is_by_hand=is_by_hand,
+            lane=Delivery.Lane.BY_HAND if is_by_hand else Delivery.Lane.FIRST,
+            sequence=event.sequence,
         )
         for pk in endpoints
     )
     if connections[using].vendor == "postgresql":
-        _execute(using, f"SELECT pg_notify('{CHANNEL}', '')", [])
+        _execute(using, f"SELECT pg_notify('{CHANNEL}', 'deliveries')", [])
     wake_on_commit(using)
 
 
@@ -240,16 +245,18 @@ def _write_at_once(
     using: str, insert: str, parameters: list[Any], sendable: Sequence[Event]
 ) -> None:
     """Insert, fan out and notify in one statement, as only PostgreSQL can."""
-    notify = f"SELECT pg_notify('{CHANNEL}', '')"
+    notify = "SELECT pg_notify('{}', '{}')"
     if not sendable:
         # Events that the worker serializes are due too.
+        notify = notify.format(CHANNEL, "events")
         _execute(using, f"WITH e AS ({insert} RETURNING id) {notify} FROM e LIMIT 1", parameters)
         return
+    notify = notify.format(CHANNEL, "deliveries")
     connection = connections[using]
     fan_out, more = _fan_out(connection, "e", sendable)
     _execute(
         using,
-        f"WITH e AS ({insert} RETURNING id, type, owner_id, body), "
+        f"WITH e AS ({insert} RETURNING id, type, owner_id, body, object_hash, sequence), "
         f"d AS ({fan_out} AND e.body IS NOT NULL RETURNING 1) {notify} FROM d LIMIT 1",
         [*parameters, *more],
     )
@@ -298,10 +305,14 @@ def _fan_out(
         conditions.append(f"{same_type} AND ({' OR '.join([is_heard] * len(matching))})")
         parameters += [kind, *(f" {pattern} " for pattern in matching)]
     now = NOW[connection.vendor]
+    is_ordered = "p.ordering = 'object' AND e.object_hash IS NOT NULL"
     statement = (
         f"INSERT INTO {_table(using, Delivery)} "  # noqa: S608  # names of tables
-        "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at) "
-        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now} "
+        "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at, "
+        "lane, order_key, sequence) "
+        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now}, "
+        f"CASE WHEN {is_ordered} THEN 2 ELSE 0 END, "
+        f"CASE WHEN {is_ordered} THEN e.object_hash END, e.sequence "
         f"FROM {source} e CROSS JOIN {_table(using, Endpoint)} p "
         "WHERE p.state = 'enabled' AND (e.owner_id IS NULL OR e.owner_id = p.owner_id) "
         f"AND ({' OR '.join(conditions)})"

@@ -11,7 +11,8 @@ from typing import Any
 from drf_webhooks import outbox, payloads
 from drf_webhooks.changes import Key, Operation, merge
 from drf_webhooks.exceptions import PayloadError
-from drf_webhooks.models import Delivery, Event
+from drf_webhooks.ids import object_hash
+from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.paths import Resource
 
@@ -56,6 +57,7 @@ def renew(wishes: Sequence[Wish], *, using: str, now: datetime) -> int:
     if sayings:
         numbers, _ = outbox.number({_subject(each) for each in sayings}, using)
     loaded = _loaded(sayings, using)
+    ordered = _ordered({each.endpoint for each in wishes}, using) if sayings else set()
     events: list[Event] = []
     deliveries: list[Delivery] = []
     replaced: list[Delivery] = []
@@ -66,7 +68,13 @@ def renew(wishes: Sequence[Wish], *, using: str, now: datetime) -> int:
         events.append(event)
         endpoints = {each.endpoint for each in granted}
         deliveries += [
-            Delivery(event=event, endpoint_id=each, due_at=now, created_at=now)
+            Delivery(
+                event=event,
+                endpoint_id=each,
+                due_at=now,
+                created_at=now,
+                **_place(event, is_ordered=each in ordered),
+            )
             for each in endpoints
         ]
         replaced += [
@@ -90,8 +98,22 @@ def renew(wishes: Sequence[Wish], *, using: str, now: datetime) -> int:
     rows = Delivery.objects.using(using)
     rows.bulk_create([*deliveries, *(each for each in replaced if each.pk is None)])
     if of_old:
-        rows.bulk_update(of_old, ["replaced_by"])
+        # Nor does anything wait for them any more.
+        rows.bulk_update(of_old, ["replaced_by", "order_key"])
     return len(replaced)
+
+
+def _ordered(endpoints: set[uuid.UUID], using: str) -> set[uuid.UUID]:
+    rows = Endpoint.objects.using(using).filter(pk__in=endpoints, ordering=Endpoint.Ordering.OBJECT)
+    return set(rows.values_list("pk", flat=True))
+
+
+def _place(event: Event, *, is_ordered: bool) -> dict[str, Any]:
+    """Say where a delivery waits: for its turn, or not before what happens now."""
+    if not is_ordered:
+        return {"lane": Delivery.Lane.RETRY, "sequence": event.sequence}
+    key = object_hash(event.resource, event.object_key)
+    return {"lane": Delivery.Lane.ORDERED, "order_key": key, "sequence": event.sequence}
 
 
 def _subject(saying: _Saying) -> tuple[str, Key]:

@@ -9,7 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from drf_webhooks.delivery.leases import database_now
+from drf_webhooks.clock import database_now
+from drf_webhooks.deliveries import again
 from drf_webhooks.event_types import patterns
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.renewal import Wish, renew
@@ -147,8 +148,15 @@ def replay_missing(
                 count = renew(wishes, using=using, now=now)
             else:
                 made = Delivery.objects.using(using).bulk_create(
-                    Delivery(event_id=pk, endpoint=endpoint, due_at=now, created_at=now)
-                    for pk in events
+                    Delivery(
+                        event_id=pk,
+                        endpoint=endpoint,
+                        due_at=now,
+                        created_at=now,
+                        lane=Delivery.Lane.RETRY,
+                        sequence=event.sequence,
+                    )
+                    for pk, event in events.items()
                 )
                 count = len(made)
         yield Lot(len(found), count)
@@ -174,6 +182,9 @@ def replay_chosen(pks: Collection[int], *, using: str, is_anew: bool = False) ->
             due_at=None,
             settled_at=database_now(using),
             fence=F("fence") + 1,
+            leased_at=None,
+            is_by_hand=False,
+            order_key=None,
             reason="Said anew.",
         )
     return Lot(len(pks), count)
@@ -199,12 +210,16 @@ def _locked(pks: set[uuid.UUID], using: str, *, is_anew: bool) -> dict[uuid.UUID
 def _revive(rows: QuerySet[Delivery], using: str) -> int:
     """Make deliveries due now, with their whole schedule before them.
 
-    Not long past, as one that is sent again by hand: what is new need not wait for many.
+    Not long past, as one that is sent again by hand, and not among first attempts: what is new
+    need not wait for many.
     """
     now = database_now(using)
     return rows.update(
         state=Delivery.State.WAITING,
         due_at=now,
+        leased_at=None,
+        lane=again(),
+        is_by_hand=False,
         created_at=now,
         attempt_count=0,
         settled_at=None,

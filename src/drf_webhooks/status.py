@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Min, Q
 
-from drf_webhooks.delivery.leases import database_now
+from drf_webhooks.clock import database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 
 __all__ = ["Backlog", "Behind", "Number", "Rate", "Status", "backlog", "read"]

@@ -233,3 +233,81 @@ def test_b31_rows_hold_no_code(deposit: Deposit, everything: Endpoint) -> None:
     (row,) = rows
     assert bytes(row["body"]).startswith(b'{"type":"core.deposit.updated"')
     assert row["resource"] == "core.deposit"
+
+
+def test_e60_ten_workers_keep_the_order_of_each_object(deposit: Deposit) -> None:
+    """E60, E63: with failures; what succeeds counts up, and nothing is left out."""
+    with Chaos.world() as chaos:
+        Endpoint.objects.filter(pk=chaos.endpoint.pk).update(
+            ordering="object", event_types=["core.deposit.*"]
+        )
+        workers = [chaos.worker() for _ in range(10)]
+        deposits = [Deposit(tenant=deposit.tenant, amount=0) for _ in range(6)]
+        for turn in range(6):
+            chaos.receiver.respond(500, times=4)
+            for each in deposits:
+                each.amount = turn
+                each.save()
+        wait_until(chaos.is_at_rest, "all deliveries")
+        for worker in workers:
+            worker.signal(15)
+        for worker in workers:
+            worker.wait()
+        rows = Attempt.objects.filter(delivery__endpoint=chaos.endpoint).order_by("started_at")
+        attempts = list(
+            rows.values_list("delivery__event__object_key", "delivery__event__sequence", "status")
+        )
+
+    assert any(status == 500 for _, _, status in attempts)
+    for each in deposits:
+        tried = [(number, status) for key, number, status in attempts if key == str(each.pk)]
+        assert [number for number, status in tried if status == 200] == [1, 2, 3, 4, 5, 6]
+        assert tried == sorted(tried, key=lambda one: one[0] or 0)
+
+
+@needs_a_server
+def test_e62_what_is_committed_later_with_a_lower_number_is_not_passed_over(
+    deposit: Deposit,
+) -> None:
+    """E62: a claim goes by what is due, not by where it was."""
+    begun, may_commit = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with transaction.atomic():
+            Deposit.objects.create(tenant=deposit.tenant, amount=1)
+            # Its rows are written when its session ends, in the open transaction.
+            begun.set()
+            may_commit.wait(30)
+        connections.close_all()
+
+    with WebhookReceiver() as receiver:
+        Endpoint.objects.create(url=receiver.url, event_types=["core.deposit.*"])
+        writer = threading.Thread(target=first)
+        writer.start()
+        begun.wait(30)
+        other = Deposit.objects.create(tenant=deposit.tenant, amount=2)
+        assert deliver_now() == 1
+        may_commit.set()
+        writer.join(30)
+        assert deliver_now() == 1
+
+    keys = [each.json["data"]["id"] for each in receiver.requests]
+    assert keys[0] == other.pk
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.parametrize("count", [10, 10_000])
+def test_e66_an_event_for_very_many_endpoints(
+    deposit: Deposit, count: int, django_assert_max_num_queries: Any
+) -> None:
+    """E66: one row of the event, and with more endpoints two statements more at most."""
+    Endpoint.objects.bulk_create(
+        [Endpoint(url="https://a.example/", event_types=["core.deposit.*"]) for _ in range(count)],
+        batch_size=2000,
+    )
+
+    with django_assert_max_num_queries(14):
+        deposit.save()
+
+    assert Event.objects.count() == 1
+    assert Delivery.objects.count() == count

@@ -19,7 +19,7 @@ from drf_webhooks.delivery.destinations import (
     check_port,
 )
 from drf_webhooks.delivery.transport import AiohttpTransport, Answer, Failure
-from drf_webhooks.models import validate_url
+from drf_webhooks.validators import validate_url
 
 CASES = [
     json.loads(line)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection
+from django.test import override_settings
 from django.utils import timezone
 
 from drf_webhooks.conf import Config, config
@@ -113,6 +114,69 @@ def test_what_was_handed_back_was_no_attempt() -> None:
 
     assert [each.attempt_count for each in claim()] == [0]
     assert not Attempt.objects.exists()
+
+
+def test_a_result_that_is_stored_twice_counts_once() -> None:
+    """D53: the connection broke after the commit, so nobody knew of it."""
+    make_deliveries(1)
+    (claimed,) = claim()
+    failed = result(claimed, Delivery.State.WAITING, wait=MINUTE, error="timeout_total")
+
+    assert settle([failed], using="default") == 0
+    assert settle([failed], using="default") == 1
+    assert Delivery.objects.get().attempt_count == 1
+
+
+def test_each_of_a_batch_gets_its_own_outcome() -> None:
+    make_deliveries(4)
+    delivered, failed, dead, late = claim()
+    Delivery.objects.filter(pk=late.delivery).update(fence=9)
+
+    refused = settle(
+        [
+            result(delivered, status=204, headers=(("a", "\u0000b"),), body=b"\x00\xff"),
+            result(failed, Delivery.State.WAITING, wait=MINUTE, error="x", detail="\u0000"),
+            result(dead, Delivery.State.DEAD, reason="y" * 300),
+            result(late),
+        ],
+        using="default",
+    )
+
+    now = timezone.now()
+    rows = {each.pk: each for each in Delivery.objects.all()}
+    assert refused == 1
+    assert rows[delivered.delivery].settled_at
+    assert rows[delivered.delivery].due_at is None
+    assert rows[failed.delivery].settled_at is None
+    due_at = rows[failed.delivery].due_at
+    assert due_at is not None
+    assert MINUTE / 2 < due_at - now < 2 * MINUTE
+    assert (rows[dead.delivery].state, rows[dead.delivery].reason) == ("dead", "y" * 200)
+    assert rows[late.delivery].attempt_count == 0
+    first = Attempt.objects.get(delivery=delivered.delivery)
+    assert (first.status, bytes(first.response_body), first.number) == (204, b"\x00\xff", 1)
+    assert Attempt.objects.count() == 4
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_statements_do_not_grow_with_the_batch(
+    count: int, django_assert_max_num_queries: Any
+) -> None:
+    make_deliveries(count)
+
+    # Of these, PostgreSQL takes 6 and two for the transaction.
+    with django_assert_max_num_queries(16):
+        claimed = claim(count, each=count)
+        some = [Delivery.State.DELIVERED, Delivery.State.WAITING, Delivery.State.DEAD]
+        settle(
+            [
+                result(each, state, wait=MINUTE if state == "waiting" else None)
+                for each, state in zip(claimed, some * count, strict=False)
+            ],
+            using="default",
+        )
+
+    assert len(claimed) == count
 
 
 def test_nothing_to_settle_costs_nothing() -> None:
@@ -224,6 +288,139 @@ def test_a_worker_that_is_stopped_while_it_claims_hands_back() -> None:
     assert len(claim()) == 2
 
 
+def test_what_was_leased_ahead_is_handed_back_at_the_end() -> None:
+    with WebhookReceiver() as receiver:
+        receiver.respond(delay=timedelta(milliseconds=300))
+        make_deliveries(6, receiver.url)
+        worker = Worker("default", housekeeping=int, concurrency=2)
+
+        async def main() -> None:
+            running = asyncio.create_task(worker.run())
+            await asyncio.to_thread(receiver.wait_for, 1)
+            worker.stop()
+            await running
+
+        asyncio.run(main())
+
+    assert worker.attempts == 2
+    assert len(claim()) == 4
+
+
+def test_a_lease_that_grew_old_in_hand_is_handed_back() -> None:
+    with (
+        override_settings(
+            DRF_WEBHOOKS={
+                "ALLOWED_NETWORKS": ["127.0.0.0/8"],
+                "REQUEST_TIMEOUT": timedelta(seconds=1),
+                "LEASE": timedelta(seconds=1.2),
+            }
+        ),
+        WebhookReceiver() as receiver,
+    ):
+        receiver.respond(delay=timedelta(milliseconds=400))
+        make_deliveries(3, receiver.url)
+        worker = Worker("default", housekeeping=int, concurrency=1)
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 3
+    assert set(Delivery.objects.values_list("attempt_count", flat=True)) == {1}
+    # What was leased ahead and waited was leased anew.
+    assert max(Delivery.objects.values_list("fence", flat=True)) > 1
+
+
+def test_a_worker_keeps_to_a_rate() -> None:
+    with WebhookReceiver() as receiver:
+        endpoint = make_deliveries(6, receiver.url)
+        Endpoint.objects.filter(pk=endpoint.pk).update(rate=10)
+        worker = Worker("default", housekeeping=int)
+        began = timezone.now()
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 6
+    # One at once, then one each tenth of a second.
+    assert timezone.now() - began > timedelta(seconds=0.5)
+
+
+def test_a_worker_that_empties_does_not_wait_for_a_disabled_endpoint() -> None:
+    endpoint = make_deliveries(2)
+    Endpoint.objects.filter(pk=endpoint.pk).update(state="disabled")
+    worker = Worker("default", housekeeping=int)
+
+    asyncio.run(asyncio.wait_for(worker.run(until_empty=True), 10))
+
+    assert worker.attempts == 0
+
+
+def test_an_endpoint_at_its_limit_is_asked_about_when_it_has_room_again() -> None:
+    with WebhookReceiver() as receiver:
+        receiver.respond(delay=timedelta(milliseconds=100))
+        endpoint = make_deliveries(3, receiver.url)
+        Endpoint.objects.filter(pk=endpoint.pk).update(concurrency=1)
+        worker = Worker("default", housekeeping=int)
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 3
+
+
+@pytest.mark.parametrize("is_woken", [False, True])
+def test_what_housekeeping_has_released_is_claimed_at_once(*, is_woken: bool) -> None:
+    released: list[int] = []
+
+    def keep_house() -> int:
+        if not released:
+            make_deliveries(1, receiver.url)
+            released.append(1)
+            return 1
+        return 0
+
+    with WebhookReceiver() as receiver:
+        worker = Worker("default", housekeeping=keep_house)
+        if is_woken:
+            worker.wake("deliveries")
+            worker.wake("events")
+        asyncio.run(worker.run(until_empty=True))
+
+    assert worker.attempts == 1
+
+
+def test_a_claim_that_fails_is_made_again() -> None:
+    blocked: list[bool] = []
+
+    class Failing(Worker):
+        async def _claim(self, *, only_air: bool) -> int:
+            if blocked:
+                return await super()._claim(only_air=only_air)
+            blocked.append(True)
+            Delivery._meta.db_table = "there_is_no_such_table"
+            try:
+                return await super()._claim(only_air=only_air)
+            finally:
+                Delivery._meta.db_table = "drf_webhooks_delivery"
+
+    with WebhookReceiver() as receiver:
+        make_deliveries(2, receiver.url)
+        asyncio.run(Failing("default", housekeeping=int).run(until_empty=True))
+        assert len(receiver.requests) == 2
+
+
+def test_the_number_of_an_event_is_sent_if_it_has_one() -> None:
+    make_deliveries(2)
+    Event.objects.filter(pk=Event.objects.earliest("created_at").pk).update(sequence=None)
+    sent: list[str | None] = []
+
+    class Noting:
+        async def send(
+            self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+        ) -> Answer | Failure:
+            sent.append(headers.get("webhook-sequence"))
+            return Answer(200, (), b"")
+
+    for each in claim():
+        asyncio.run(attempt(each, Noting(), config()))
+
+    assert sorted(sent, key=str) == ["1", None]
+
+
 def test_a_second_stop_ends_what_is_in_the_air() -> None:
     with WebhookReceiver() as receiver:
         receiver.respond(delay=timedelta(seconds=10))
@@ -310,7 +507,7 @@ def test_a_listener_is_woken_and_survives_the_loss_of_its_connection(
 ) -> None:
     async def main() -> list[str]:
         woken = asyncio.Event()
-        listener = Listener("default", woken.set)
+        listener = Listener("default", lambda _: woken.set())
         seen = []
         await asyncio.to_thread(listener.connect)
         listener.attach()
@@ -334,7 +531,7 @@ def test_a_listener_is_woken_and_survives_the_loss_of_its_connection(
         assert "Lost the connection" in caplog.text
     else:
         # Nothing to listen to: the worker polls.
-        listener = Listener("default", lambda: None)
+        listener = Listener("default", lambda _: None)
         listener.connect()
         listener.attach()
         listener.close()
@@ -363,7 +560,7 @@ def test_a_listener_that_cannot_connect_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "NAME", "there_is_no_such_database")
-    listener = Listener("default", lambda: None)
+    listener = Listener("default", lambda _: None)
 
     listener.connect()
 

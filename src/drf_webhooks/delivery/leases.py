@@ -1,29 +1,35 @@
 """Lease deliveries: a few statements for a batch, by the database's clock."""
 
-import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, QuerySet, Value, When
 
-from drf_webhooks.clock import NOW, moment
-from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds, may_be_sent
-from drf_webhooks.models import Attempt, Delivery, EndpointHealth
+from drf_webhooks.clock import Clock, database_now
+from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
+from drf_webhooks.delivery.lost import end_lost
+from drf_webhooks.delivery.rates import admit
+from drf_webhooks.delivery.rows import among
+from drf_webhooks.delivery.subscribers import Subscriber, full_of, room_of, subscribers
+from drf_webhooks.delivery.turns import (
+    Due,
+    Turns,
+    due_by_turns,
+    due_in_order,
+    endpoints_in_turn,
+    interleave,
+)
+from drf_webhooks.models import Delivery, Endpoint, Event
 
-__all__ = ["Leased", "database_now", "hand_back", "lease"]
-
-logger = logging.getLogger(__name__)
-
-#: How many times more due rows than wanted are looked at, to take from many endpoints.
-_WIDTH = 20
+__all__ = ["Claim", "Leased", "claim", "database_now", "hand_back", "lease"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Leased:
     """A delivery that this worker holds, with all that sending it needs."""
 
@@ -46,15 +52,66 @@ class Leased:
     standing: Standing = field(default_factory=Standing)
     #: The trace of the change, or an empty text.
     traceparent: str = ""
+    sequence: int | None = None
+    #: How many may be in the air of this endpoint, for one worker.
+    limit: int = 1
+    #: Whether the rest of its object waits if this delivery is dead, with ordering.
+    blocks: bool = False
 
 
-def database_now(using: str) -> datetime:
-    """Return what the database's clock says."""
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {NOW[connection.vendor]}".replace("%%", "%"))
-        (value,) = cursor.fetchone()
-    return moment(value)
+@dataclass(frozen=True)
+class Claim:
+    """What a claim has taken.
+
+    ``is_all`` if nothing else was due; ``again_in`` if a rate put something off for so long;
+    ``full`` are endpoints that have something due, and all that they may have in hand.
+    """
+
+    leased: list[Leased]
+    is_all: bool
+    again_in: timedelta | None = None
+    full: frozenset[uuid.UUID] = frozenset()
+
+
+class _Event(NamedTuple):
+    """What is sent; the names are those of its fields."""
+
+    pk: uuid.UUID
+    type: str
+    object_key: str
+    body: bytes | None
+    owner: Any
+    sequence: int | None
+    traceparent: str
+
+
+class _Taken(NamedTuple):
+    """A delivery that was leased."""
+
+    delivery: int
+    fence: int
+    attempt_count: int
+    event: uuid.UUID
+    endpoint: uuid.UUID
+    created_at: datetime
+    is_by_hand: bool
+    now: datetime
+
+
+#: A lease need not outlive a crash of the server: a delivery whose lease is forgotten is due.
+#: So its commit does not wait for the disk, which is most of what it would take.
+_TAKE = """
+WITH quick AS (SELECT set_config('synchronous_commit', {commit}, true))
+UPDATE {table} d SET due_at = STATEMENT_TIMESTAMP() + %s, leased_at = STATEMENT_TIMESTAMP(),
+    fence = d.fence + 1
+FROM (
+    SELECT id FROM {table}
+    WHERE id = ANY(%s) AND due_at <= STATEMENT_TIMESTAMP() AND leased_at IS NULL
+    FOR UPDATE SKIP LOCKED
+) free, quick WHERE d.id = free.id
+RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.created_at, d.is_by_hand,
+    STATEMENT_TIMESTAMP()
+"""
 
 
 def lease(
@@ -66,154 +123,263 @@ def lease(
     in_air: Mapping[uuid.UUID, int],
     attempts: int,
 ) -> list[Leased]:
-    """Take deliveries that are due, so that no other worker sends them.
+    """Take deliveries that are due, so that no other worker sends them; see :func:`claim`."""
+    return claim(
+        limit, using=using, length=length, each=each, in_air=in_air, attempts=attempts
+    ).leased
+
+
+def claim(
+    limit: int,
+    *,
+    using: str,
+    length: timedelta,
+    each: int,
+    in_air: Mapping[uuid.UUID, int],
+    attempts: int,
+    turns: Turns | None = None,
+    rate: float | None = None,
+) -> Claim:
+    """Take deliveries that are due, in a few statements for any number.
+
+    A delivery whose lease has ended was held by a worker that is lost: that is an attempt of
+    which nobody knows what came, and the log says so.
 
     Args:
         limit: How many at most.
         using: The database.
         length: How long they are held. Then they are due again.
-        each: How many of one endpoint at most, with those that are in the air.
-        in_air: How many this worker has in the air, by endpoint.
+        each: How many of one endpoint at most, with those that are in hand; an endpoint may
+            have a limit of its own.
+        in_air: How many this worker has in hand, by endpoint.
         attempts: How many each may have. One that has cost so many workers their life is dead.
-
-    A delivery whose lease has ended was held by a worker that is lost: that is an attempt of
-    which nobody knows what came, and the log says so.
+        turns: Where the worker is in its round of the endpoints; changed.
+        rate: How many of one endpoint in a second, for all workers; an endpoint may have a
+            rate of its own.
 
     """
-    now = database_now(using)
-    chosen = _free(limit, using=using, now=now, each=each, in_air=in_air)
+    turns = Turns() if turns is None else turns
+    due, is_all = ([], False) if turns.is_crowded else due_in_order(limit, using=using)
+    turns.is_crowded = not is_all
+    if is_all:
+        endpoints = subscribers({row.endpoint for row in due}, using=using)
+        room = room_of(endpoints, each=each, in_air=in_air)
+    else:
+        lanes, is_over = endpoints_in_turn(turns, using=using)
+        endpoints = subscribers({key for some in lanes.values() for key in some}, using=using)
+        room = room_of(endpoints, each=each, in_air=in_air)
+        share = 2 * -(-limit // max(1, len(room)))
+        wanted = {key: min(count, share) for key, count in room.items()}
+        due = due_by_turns(wanted, lanes, using=using, after=turns.served)
+        turns.is_vain = turns.is_vain and not due
+        if is_over and turns.is_vain:
+            # Nothing that may be sent: whether there is a crowd still is to be seen.
+            turns.is_crowded = False
+            is_all = full_of(endpoints, room) == frozenset()
+    due = [row for row in due if _may_be_sent(row, endpoints)]
+    chosen = _chosen(due, endpoints, room, limit=limit, each=each, in_air=in_air, turns=turns)
+    chosen, again_in = _within_rates(chosen, endpoints, using=using, rate=rate)
     if not chosen:
-        return []
-    connection = connections[using]
-    with transaction.atomic(using=using):
-        recovering = {endpoint for endpoint in chosen.values() if endpoint is not None}
-        rounds = begin_rounds(recovering, using=using, now=now, length=length)
-        ids = [pk for pk, endpoint in chosen.items() if endpoint is None or endpoint in rounds]
-        rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
-        if connection.features.has_select_for_update_skip_locked:
-            rows = rows.select_for_update(skip_locked=True)
-        held = dict(rows.values_list("pk", "leased_at"))
-        lost = [pk for pk, leased_at in held.items() if leased_at is not None]
-        ids = list(held.keys() - _end_lost(lost, using=using, now=now, attempts=attempts))
-        taken = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=now)
-        # The mark of this claim: nobody else gives a row the same fence and the same end.
-        until = now + length + timedelta(microseconds=uuid.uuid4().int % 1_000_000)
-        taken.update(due_at=until, leased_at=now, fence=F("fence") + 1)
-        found = (
-            Delivery.objects.using(using)
-            .filter(pk__in=ids, due_at=until)
-            .select_related("event", "endpoint__health")
-            .order_by("created_at", "pk")
-        )
-        leased = [_leased(each_row, now, rounds) for each_row in found]
-        fill_rounds(rounds, _in_rounds(leased), using=using)
-        return leased
-
-
-def _free(
-    limit: int, *, using: str, now: datetime, each: int, in_air: Mapping[uuid.UUID, int]
-) -> dict[int, uuid.UUID | None]:
-    """Return due deliveries that may be sent, the oldest first, of many endpoints.
-
-    With each its endpoint, if that recovers and so needs a round.
-    """
-    due = (
-        Delivery.objects.using(using)
-        .filter(may_be_sent(now), due_at__lte=now)
-        .exclude(endpoint__in=[key for key, count in in_air.items() if count >= each])
-        .order_by("due_at", "pk")
-        .values_list("pk", "endpoint", "endpoint__health__ramp", "is_by_hand")
-    )
-    counts = dict(in_air)
-    rounds: Counter[uuid.UUID] = Counter()
-    chosen: dict[int, uuid.UUID | None] = {}
-    # All at once: a cursor of the server would outlive its statement, and with a pool of
-    # connections between us find itself on another one.
-    for pk, endpoint, ramp, is_by_hand in due[: limit * _WIDTH]:
-        is_in_round = ramp is not None and not is_by_hand
-        if counts.get(endpoint, 0) >= each or (is_in_round and rounds[endpoint] == ramp):
-            continue
-        counts[endpoint] = counts.get(endpoint, 0) + 1
-        rounds[endpoint] += is_in_round
-        chosen[pk] = endpoint if is_in_round else None
-        if len(chosen) == limit:
-            break
-    return chosen
-
-
-def _end_lost(lost: Sequence[int], *, using: str, now: datetime, attempts: int) -> set[int]:
-    """Log the attempts of workers that are lost; return those deliveries that are dead of it."""
-    if not lost:
-        return set()
-    rows = Delivery.objects.using(using).filter(pk__in=lost)
-    logged = [
-        Attempt(
-            delivery_id=each.pk,
-            number=each.attempt_count + 1,
-            started_at=each.leased_at or now,
-            duration=timedelta(0),
-            url=each.endpoint.url,
-            error="worker_lost",
-            detail="The worker said nothing until its lease ended. It may have been sent.",
-        )
-        for each in rows.select_related("endpoint")
+        full = full_of(endpoints, room)
+        return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
+    turns.served = chosen[-1].endpoint
+    recovering = {key for key, row in endpoints.items() if row.health__ramp is not None}
+    taken, rounds = _take(chosen, recovering, using=using, length=length, attempts=attempts)
+    events = _events({row.event for row in taken}, using=using)
+    by_id = {row.delivery: row for row in taken}
+    leased = [
+        _leased(row, endpoints[row.endpoint], events[row.event], rounds, each=each)
+        for row in (by_id.get(one.delivery) for one in chosen)
+        if row is not None
     ]
-    Attempt.objects.using(using).bulk_create(logged)
-    rows.update(attempt_count=F("attempt_count") + 1, leased_at=None, is_by_hand=False)
-    logger.warning("%d deliveries were held by a worker that is lost.", len(logged))
-    dead = {each.delivery_id for each in logged if each.number >= attempts}
-    if dead:
-        why = f"Given up after {attempts} attempts; the worker was lost in the last one."
-        rows.filter(pk__in=dead).update(
-            state=Delivery.State.DEAD, due_at=None, settled_at=now, reason=why
+    return Claim(leased, is_all=is_all and len(chosen) == len(due), again_in=again_in)
+
+
+def _may_be_sent(row: Due, endpoints: Mapping[uuid.UUID, Subscriber]) -> bool:
+    """Tell whether an endpoint takes a delivery; what a person asks for is sent all the same."""
+    endpoint = endpoints.get(row.endpoint)
+    return endpoint is not None and (row.lane == Delivery.Lane.BY_HAND or endpoint.is_open)
+
+
+def _chosen(
+    due: Sequence[Due],
+    endpoints: Mapping[uuid.UUID, Subscriber],
+    room: Mapping[uuid.UUID, int],
+    *,
+    limit: int,
+    each: int,
+    in_air: Mapping[uuid.UUID, int],
+    turns: Turns,
+) -> list[Due]:
+    """Choose by turns, after what a person asks for: that waits for nobody, and is little."""
+    counts = Counter(in_air)
+    by_hand: list[Due] = []
+    for row in due:
+        is_by_hand = row.lane == Delivery.Lane.BY_HAND and len(by_hand) < limit
+        if is_by_hand and counts[row.endpoint] < endpoints[row.endpoint].limit(each):
+            counts[row.endpoint] += 1
+            by_hand.append(row)
+    used = Counter(row.endpoint for row in by_hand)
+    others = [row for row in due if row.lane != Delivery.Lane.BY_HAND]
+    left = {key: count - used[key] for key, count in room.items()}
+    groups = {key: key if row.owner is None else row.owner for key, row in endpoints.items()}
+    most = limit - len(by_hand)
+    return by_hand + interleave(others, left, groups, limit=most, after=turns.served)
+
+
+def _free(ids: Sequence[int], using: str) -> QuerySet[Delivery]:
+    rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=Clock())
+    return rows.filter(leased_at__isnull=True)
+
+
+def _within_rates(
+    chosen: Sequence[Due],
+    endpoints: Mapping[uuid.UUID, Subscriber],
+    *,
+    using: str,
+    rate: float | None,
+) -> tuple[list[Due], timedelta | None]:
+    """Leave out what would be too much for a second; costs nothing where there are no rates."""
+    counts = Counter(each.endpoint for each in chosen)
+    rates = {key: endpoints[key].rate or rate for key in counts}
+    wanted = {key: (counts[key], most) for key, most in rates.items() if most}
+    if not wanted:
+        return list(chosen), None
+    admitted, again_in = admit(wanted, using=using)
+    kept = []
+    for each in chosen:
+        if each.endpoint in wanted:
+            if not admitted.get(each.endpoint):
+                continue
+            admitted[each.endpoint] -= 1
+        kept.append(each)
+    return kept, None if len(kept) == len(chosen) else again_in
+
+
+def _take(
+    chosen: Sequence[Due],
+    recovering: Collection[uuid.UUID],
+    *,
+    using: str,
+    length: timedelta,
+    attempts: int,
+) -> tuple[list[_Taken], Mapping[uuid.UUID, int]]:
+    """Lease those of some deliveries that are still due and that nobody else is taking.
+
+    Returns:
+        What was leased, and the numbers of the rounds in which recovering endpoints take part.
+
+    """
+    needs_round = {row.delivery: row.endpoint for row in chosen if _is_of(row, recovering)}
+    lost = [row.delivery for row in chosen if row.is_lost]
+    if not (needs_round or lost):
+        return _taken([row.delivery for row in chosen], using=using, length=length), {}
+    with transaction.atomic(using=using):
+        now = database_now(using)
+        keys = set(needs_round.values())
+        rounds = begin_rounds(keys, using=using, now=now, length=length)
+        ids = [
+            row.delivery
+            for row in chosen
+            if row.delivery not in needs_round or row.endpoint in rounds
+        ]
+        if lost:
+            end_lost([pk for pk in lost if pk in ids], using=using, now=now, attempts=attempts)
+        taken = _taken(ids, using=using, length=length)
+        counts = Counter(row.endpoint for row in taken if row.delivery in needs_round)
+        fill_rounds(rounds, counts, using=using)
+    return taken, rounds
+
+
+def _is_of(row: Due, recovering: Collection[uuid.UUID]) -> bool:
+    return row.endpoint in recovering and row.lane != Delivery.Lane.BY_HAND
+
+
+def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]:
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            held: list[Any] = [length, list(ids)]
+            # A transaction of the caller's keeps its own way to commit.
+            mine = "current_setting('synchronous_commit')"
+            commit = mine if connection.in_atomic_block else "'off'"
+            statement = _TAKE.format(table=Delivery._meta.db_table, commit=commit)
+            cursor.execute(statement, held)
+            return [_Taken(*row) for row in cursor.fetchall()]
+    with transaction.atomic(using=using):
+        rows = _free(ids, using)
+        if connection.features.has_select_for_update_skip_locked:
+            ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+            rows = _free(ids, using)
+        # The mark of this claim: nobody else gives a row the same end.
+        now = database_now(using)
+        until = now + length + timedelta(microseconds=uuid.uuid4().int % 1_000_000)
+        rows.update(due_at=until, leased_at=now, fence=F("fence") + 1)
+        marked = Delivery.objects.using(using).filter(pk__in=ids, due_at=until)
+        fields = (
+            "pk",
+            "fence",
+            "attempt_count",
+            "event",
+            "endpoint",
+            "created_at",
+            "is_by_hand",
         )
-        for pk in sorted(dead):
-            logger.warning("Delivery %s is dead. %s", pk, why)
-    return dead
+        return [_Taken._make((*row, now)) for row in marked.values_list(*fields)]
 
 
-def _leased(row: Delivery, now: datetime, rounds: Mapping[uuid.UUID, int]) -> Leased:
-    health: EndpointHealth | None = getattr(row.endpoint, "health", None)
+def _events(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Event]:
+    """Read messages, one for all deliveries of an event."""
+    rows = among(Event, keys, using=using).values_list(*_Event._fields)
+    return {row[0]: _Event(*row) for row in rows}
+
+
+def _leased(
+    row: _Taken,
+    endpoint: Subscriber,
+    event: _Event,
+    rounds: Mapping[uuid.UUID, int],
+    *,
+    each: int,
+) -> Leased:
     return Leased(
-        delivery=row.pk,
+        delivery=row.delivery,
         fence=row.fence,
         attempt_count=row.attempt_count,
-        age=max(now - row.created_at, timedelta(0)),
-        message_id=row.event.message_id,
-        object_key=row.event.object_key,
-        body=b"" if row.event.body is None else bytes(row.event.body),
-        has_body=row.event.body is not None,
-        endpoint=row.endpoint.pk,
-        url=row.endpoint.url,
-        method=row.endpoint.method,
-        format=row.endpoint.format,
-        headers=row.endpoint.headers,
-        secret=row.endpoint.secret,
-        event_owner=row.event.owner_id,
-        endpoint_owner=row.endpoint.owner_id,
+        age=max(row.now - row.created_at, timedelta(0)),
+        message_id=Event.message_id_of(row.event),
+        object_key=event.object_key,
+        body=b"" if event.body is None else bytes(event.body),
+        has_body=event.body is not None,
+        endpoint=row.endpoint,
+        url=endpoint.url,
+        method=endpoint.method,
+        format=endpoint.format,
+        headers=endpoint.headers,
+        secret=endpoint.secret,
+        event_owner=event.owner,
+        endpoint_owner=endpoint.owner,
         standing=Standing(
-            event_type=row.event.type,
-            overrides=row.endpoint.overrides or {},
-            is_clean=health is None or health.is_clean,
+            event_type=event.type,
+            overrides=endpoint.overrides or {},
+            is_clean=endpoint.health__is_clean is not False,
             is_by_hand=row.is_by_hand,
-            round=None if row.is_by_hand else rounds.get(row.endpoint.pk),
+            round=None if row.is_by_hand else rounds.get(row.endpoint),
         ),
-        traceparent=row.event.traceparent,
+        traceparent=event.traceparent,
+        sequence=event.sequence,
+        limit=endpoint.limit(each),
+        blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
     )
-
-
-def _in_rounds(leased: Sequence[Leased]) -> Counter[uuid.UUID]:
-    return Counter(each.endpoint for each in leased if each.standing.round is not None)
 
 
 def hand_back(leased: Sequence[Leased], *, using: str) -> None:
     """Give up leases before anything was sent: the deliveries are due at once."""
     if leased:
-        now = database_now(using)
         fences = [When(pk=each.delivery, then=Value(each.fence)) for each in leased]
         Delivery.objects.using(using).filter(
             pk__in=[each.delivery for each in leased], fence=Case(*fences)
-        ).update(due_at=now, leased_at=None)
+        ).update(due_at=Clock(), leased_at=None)
         rounds = {
             each.endpoint: each.standing.round for each in leased if each.standing.round is not None
         }

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connections, transaction
+from django.db.models import F
 
+from drf_webhooks.clock import database_now
 from drf_webhooks.delivery.failures import NO_TIMING, Timing
 from drf_webhooks.delivery.health_rows import Heard, charge
-from drf_webhooks.delivery.leases import Leased, database_now
+from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.rows import as_json, insert
 from drf_webhooks.models import Attempt, Delivery
 from drf_webhooks.signals import SettledAttempt, attempts_settled
 
@@ -18,8 +21,11 @@ __all__ = ["Result", "settle"]
 
 logger = logging.getLogger(__name__)
 
+#: Characters of a reason that are kept.
+_REASON = 200
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of one attempt. ``wait`` is set if there is to be another one."""
 
@@ -38,6 +44,11 @@ class Result:
     end: str = ""
     timing: Timing = NO_TIMING
 
+    @property
+    def keeps_place(self) -> bool:
+        """Whether the rest of its object waits for the delivery still, with ordering."""
+        return self.wait is not None or (self.state == Delivery.State.DEAD and self.leased.blocks)
+
 
 def settle(results: Sequence[Result], *, using: str) -> int:
     """Store what came of attempts; return how many were refused as too late.
@@ -47,14 +58,19 @@ def settle(results: Sequence[Result], *, using: str) -> int:
     """
     if not results:
         return 0
-    now = database_now(using)
     with transaction.atomic(using=using):
-        kept = _settle_delivered([each for each in results if _is_plain(each)], using, now)
-        kept += [each for each in results if not _is_plain(each) and _settle_one(each, using, now)]
+        settled = _settle(results, using)
+        kept = [each for each in results if each.leased.delivery in settled]
         known = results if len(kept) == len(results) else _known(results, using)
-        Attempt.objects.using(using).bulk_create([_attempt(each) for each in known])
-        # Last, so that the rows of endpoints are locked for as short as can be.
-        charge([_heard(each) for each in kept if not _is_unremarkable(each)], using=using, now=now)
+        if known:
+            insert(Attempt, [_attempt(each) for each in known], using=using)
+        remarkable = [_heard(each) for each in kept if not _is_unremarkable(each)]
+        if remarkable:
+            # Last, so that the rows of endpoints are locked for as short as can be.
+            charge(remarkable, using=using, now=database_now(using))
+    for each in kept:
+        if each.state == Delivery.State.DEAD:
+            logger.warning("Delivery %s is dead. %s", each.leased.delivery, each.reason)
     refused = len(results) - len(kept)
     if refused:
         logger.warning("%d results came after their lease and were refused.", refused)
@@ -85,13 +101,10 @@ def _told(result: Result) -> SettledAttempt:
     )
 
 
-def _is_plain(result: Result) -> bool:
-    return result.state == Delivery.State.DELIVERED and not result.disables
-
-
 def _is_unremarkable(result: Result) -> bool:
     """Tell whether it is a success of an endpoint that is well: the most there are."""
-    return _is_plain(result) and result.leased.standing.is_clean
+    is_plain = result.state == Delivery.State.DELIVERED and not result.disables
+    return is_plain and result.leased.standing.is_clean
 
 
 def _heard(result: Result) -> Heard:
@@ -106,70 +119,112 @@ def _heard(result: Result) -> Heard:
     )
 
 
-def _settle_delivered(results: Sequence[Result], using: str, now: datetime) -> list[Result]:
-    """Settle the many in one statement; return those that were not refused."""
-    if not results:
-        return []
-    held = Q()
-    by_fence: dict[int, list[int]] = {}
-    for each in results:
-        by_fence.setdefault(each.leased.fence, []).append(each.leased.delivery)
-    for fence, ids in by_fence.items():
-        held |= Q(pk__in=ids, fence=fence)
-    count = (
-        Delivery.objects.using(using)
-        .filter(held, state=Delivery.State.WAITING)
-        .update(
-            state=Delivery.State.DELIVERED,
-            due_at=None,
-            leased_at=None,
-            settled_at=now,
-            attempt_count=F("attempt_count") + 1,
-            is_by_hand=False,
+_SETTLE = """
+UPDATE {table} d SET state = r.state, due_at = STATEMENT_TIMESTAMP() + r.wait, leased_at = NULL,
+    settled_at = CASE WHEN r.wait IS NULL THEN STATEMENT_TIMESTAMP() END,
+    attempt_count = d.attempt_count + 1, reason = r.reason, is_by_hand = FALSE,
+    lane = CASE WHEN r.keeps AND d.order_key IS NOT NULL THEN 2 ELSE 1 END,
+    order_key = CASE WHEN r.keeps THEN d.order_key END
+FROM jsonb_to_recordset(%s::jsonb)
+    AS r(id bigint, fence int, attempts int, state text, wait interval, reason text,
+        keeps boolean)
+WHERE d.id = r.id AND d.fence = r.fence AND d.attempt_count = r.attempts AND d.state = 'waiting'
+RETURNING d.id
+"""
+
+
+def _settle(results: Sequence[Result], using: str) -> set[int]:
+    """Store what becomes of deliveries, and return those whose lease still held.
+
+    A result that is stored twice is refused the second time, by the count of attempts.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return _settle_locked(results, using)
+    rows = [
+        {
+            "id": each.leased.delivery,
+            "fence": each.leased.fence,
+            "attempts": each.leased.attempt_count,
+            "state": each.state.value,
+            "wait": each.wait,
+            "reason": each.reason[:_REASON],
+            "keeps": each.keeps_place,
+        }
+        for each in results
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTLE.format(table=Delivery._meta.db_table), [as_json(rows)])
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def _settle_locked(results: Sequence[Result], using: str) -> set[int]:
+    """Do the same on databases that do not return what an update has changed."""
+    connection = connections[using]
+    by_id = {each.leased.delivery: each for each in results}
+    rows = Delivery.objects.using(using).filter(pk__in=list(by_id), state=Delivery.State.WAITING)
+    if connection.features.has_select_for_update:
+        locked = rows.select_for_update()
+    else:
+        # SQLite: take its one lock before anything is read that may change until then.
+        rows.update(fence=F("fence"))
+        locked = rows
+    kept = [
+        by_id[pk]
+        for pk, fence, attempts in locked.values_list("pk", "fence", "attempt_count")
+        if (by_id[pk].leased.fence, by_id[pk].leased.attempt_count) == (fence, attempts)
+    ]
+    if kept:
+        _update(kept, using)
+    return {each.leased.delivery for each in kept}
+
+
+def _update(kept: Sequence[Result], using: str) -> None:
+    """Give each delivery its own values, in one statement."""
+    now = database_now(using)
+    moment = connections[using].ops.adapt_datetimefield_value
+    columns: dict[str, list[Any]] = {
+        "state": [str(each.state) for each in kept],
+        "due_at": [None if each.wait is None else moment(now + each.wait) for each in kept],
+        "settled_at": [moment(now) if each.wait is None else None for each in kept],
+        "reason": [each.reason[:_REASON] for each in kept],
+    }
+    ids = [each.leased.delivery for each in kept]
+    branches = " ".join(["WHEN %s THEN %s"] * len(ids))
+    changes = ", ".join(f"{column} = CASE id {branches} END" for column in columns)
+    kept_ids = [each.leased.delivery for each in kept if each.keeps_place] or [0]
+    keeps = f"id IN ({', '.join(['%s'] * len(kept_ids))})"
+    parameters = [
+        part
+        for values in columns.values()
+        for pair in zip(ids, values, strict=True)
+        for part in pair
+    ]
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {Delivery._meta.db_table} SET attempt_count = attempt_count + 1, "  # noqa: S608  # names of a table and of columns
+            "leased_at = NULL, is_by_hand = FALSE, "
+            f"lane = CASE WHEN order_key IS NOT NULL AND {keeps} THEN 2 ELSE 1 END, "
+            f"order_key = CASE WHEN {keeps} THEN order_key END, {changes} "
+            f"WHERE id IN ({', '.join(['%s'] * len(ids))})",
+            [*kept_ids, *kept_ids, *parameters, *ids],
         )
-    )
-    if count == len(results):
-        return list(results)
-    kept = Delivery.objects.using(using).filter(held, settled_at=now).values_list("pk", flat=True)
-    kept_ids = set(kept)
-    return [each for each in results if each.leased.delivery in kept_ids]
 
 
-def _settle_one(result: Result, using: str, now: datetime) -> bool:
-    held = Delivery.objects.using(using).filter(
-        pk=result.leased.delivery, fence=result.leased.fence, state=Delivery.State.WAITING
-    )
-    is_over = result.wait is None
-    kept = held.update(
-        state=result.state,
-        due_at=None if result.wait is None else now + result.wait,
-        leased_at=None,
-        settled_at=now if is_over else None,
-        attempt_count=F("attempt_count") + 1,
-        reason=result.reason[:200],
-        is_by_hand=False,
-        # The same result, settled again after a commit whose answer was lost, is too late.
-        fence=F("fence") + 1,
-    )
-    if kept and is_over and result.state == Delivery.State.DEAD:
-        logger.warning("Delivery %s is dead. %s", result.leased.delivery, result.reason)
-    return bool(kept)
-
-
-def _attempt(result: Result) -> Attempt:
-    return Attempt(
-        delivery_id=result.leased.delivery,
-        number=result.leased.attempt_count + 1,
-        started_at=result.started_at,
-        duration=result.duration,
-        url=result.leased.url,
-        status=result.status,
-        error=result.error,
-        detail=result.detail or result.reason[:500],
-        response_headers=[list(pair) for pair in result.headers],
-        response_body=result.body,
-        response_end=result.end,
-        looked_up_in=result.timing.look_up,
-        connected_in=result.timing.connect,
-        answered_in=result.timing.answer,
-    )
+def _attempt(result: Result) -> dict[str, Any]:
+    return {
+        "delivery_id": result.leased.delivery,
+        "number": result.leased.attempt_count + 1,
+        "started_at": result.started_at,
+        "duration": result.duration,
+        "url": result.leased.url,
+        "status": result.status,
+        "error": result.error,
+        "detail": result.detail or result.reason[:500],
+        "response_headers": [list(pair) for pair in result.headers],
+        "response_body": result.body,
+        "response_end": result.end,
+        "looked_up_in": result.timing.look_up,
+        "connected_in": result.timing.connect,
+        "answered_in": result.timing.answer,
+    }

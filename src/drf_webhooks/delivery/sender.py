@@ -99,6 +99,8 @@ async def _sent(
             secret_keys.decode(leased.secret), event_id=leased.message_id, sent_at=now, body=body
         ),
     }
+    if leased.sequence is not None:
+        headers["webhook-sequence"] = str(leased.sequence)
     return await transport.send(leased.url, method=leased.method, headers=headers, body=body)
 
 

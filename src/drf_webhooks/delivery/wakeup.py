@@ -7,21 +7,23 @@ from typing import Any
 
 from django.db import Error, connections
 
-__all__ = ["Listener"]
+__all__ = ["DELIVERIES", "Listener"]
 
 logger = logging.getLogger(__name__)
 
 CHANNEL = "drf_webhooks"
+#: What a notification says if only deliveries are due, and no event has to be serialized.
+DELIVERIES = "deliveries"
 
 
 class Listener:
-    """Call a function in the event loop for each notification.
+    """Call a function in the event loop with what each notification says.
 
     Where the database has no notifications, while the connection is lost, and behind a pool of
     connections, the worker polls.
     """
 
-    def __init__(self, using: str, wake: Callable[[], None]) -> None:
+    def __init__(self, using: str, wake: Callable[[str], object]) -> None:
         self._using = using
         self._wake = wake
         self._connection: Any = None
@@ -68,12 +70,12 @@ class Listener:
         raw = self._connection.connection.pgconn
         try:
             raw.consume_input()
-            while raw.notifies() is not None:
-                pass
+            while (notice := raw.notifies()) is not None:
+                self._wake(notice.extra.decode())
         except self._connection.Database.Error as error:
             logger.warning("Lost the connection for notifications, polling: %s", error)
             self.close()
-        self._wake()
+            self._wake("")
 
     def close(self) -> None:
         """Stop to listen."""

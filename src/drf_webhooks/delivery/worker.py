@@ -4,42 +4,55 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
-from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.hand import Hand
+from drf_webhooks.delivery.leases import Leased, claim, hand_back, lease
 from drf_webhooks.delivery.observing import observed
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
 from drf_webhooks.delivery.transport import AiohttpTransport, Failure, Transport
-from drf_webhooks.delivery.wakeup import Listener
+from drf_webhooks.delivery.turns import Turns
+from drf_webhooks.delivery.wakeup import DELIVERIES, Listener
+from drf_webhooks.models import Delivery
 
-__all__ = ["Worker", "deliver_now"]
+__all__ = ["Worker", "deliver_batch", "deliver_now"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
-#: After a result, others are waited for this long, to settle them in one transaction.
-_GATHER_SECONDS = 0.003
+#: After a result, others are waited for this long, to settle them in one transaction: a
+#: moment, and longer while there is enough to send.
+_REST_SECONDS = 0.005
+_GATHER_SECONDS = 0.03
+_GLANCE_SECONDS = 0.002
+#: When only endpoints without room have something due, they are asked about no sooner again.
+_FULL_SECONDS = 0.02
 _BACK_OFF_SECONDS = (0.1, 0.5, 1, 2, 5, 10)
 
 
 class Worker:
     """Delivers until it is stopped, or until nothing is due.
 
+    It claims ahead: while some deliveries are in the air, the next are leased already, so
+    that an answer makes room for another request at once.
+
     Args:
         using: The database.
         housekeeping: Called at most once in each poll interval, and when the database says
-            that something is due; runs in the thread that owns the connection.
+            that something is due; runs in the thread that owns the connection. Returns how
+            much it did; a claim follows if that was anything.
         concurrency: Requests in the air at once; by default the setting.
         transport: An open one, which stays open; by default the worker opens its own.
 
@@ -60,18 +73,31 @@ class Worker:
         self._housekeeping = housekeeping
         self._transport = transport
         self._kept_house_at = float("-inf")
-        self._in_air: dict[asyncio.Task[None], Leased] = {}
+        self._hand = Hand(
+            self._concurrency,
+            # Later than that, an attempt could outlast its lease.
+            patience=self._settings.LEASE - self._settings.REQUEST_TIMEOUT,
+        )
+        self._turns = Turns()
+        self._tasks: set[asyncio.Task[timedelta | None]] = set()
         self._done: list[Result] = []
         self._is_stopping = False
         # One thread, and so one connection: no transaction is open while requests are.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="drf_webhooks_db")
         self._changed = asyncio.Event()
         self._is_woken = False
+        #: Whether something may be due that was not claimed, and when to look for it.
+        self._is_more = True
+        self._look_at = float("-inf")
+        #: Endpoints that have something due, and all that they may have in hand.
+        self._full: frozenset[uuid.UUID] = frozenset()
+        #: Whether the last claim saw all that may be sent.
+        self._has_seen_all = False
 
     @property
     def in_air(self) -> int:
         """How many requests are in the air."""
-        return len(self._in_air)
+        return len(self._tasks)
 
     def stop(self) -> None:
         """Finish what is in the air and end; called again, end at once.
@@ -79,14 +105,17 @@ class Worker:
         What is in the air then is sent again when its lease is over.
         """
         if self._is_stopping:
-            for task in self._in_air:
+            for task in self._tasks:
                 task.cancel()
         self._is_stopping = True
         self._changed.set()
 
-    def wake(self) -> None:
-        """Look for due deliveries now."""
-        self._is_woken = True
+    def wake(self, what: str = "") -> None:
+        """Look for due deliveries now, and for held events unless deliveries are meant."""
+        self._is_woken = self._is_more = True
+        self._look_at = float("-inf")
+        if what != DELIVERIES:
+            self._kept_house_at = float("-inf")
         self._changed.set()
 
     async def run(self, *, until_empty: bool = False, once: bool = False) -> None:
@@ -127,79 +156,157 @@ class Worker:
         await self._settle()
         if self._is_stopping:
             return await self._end()
-        await self._keep_house()
-        room = self._concurrency - len(self._in_air)
-        claimed = await self._claim(room) if room else []
-        if self._is_stopping:
-            await self._db(hand_back, claimed, using=self.using)
+        if until_empty and self._hand.is_empty:
+            self._is_more = True
+        # After a notification deliveries come first: for them it was sent, as a rule.
+        was_woken, self._is_woken = self._is_woken, False
+        if not was_woken and await self._keep_house():
+            self._is_more = True
+        claimed = await self._claim(only_air=once) if self._is_time_to_claim() else None
+        self._send(transport)
+        if was_woken and await self._keep_house():
+            self._is_more = True
             return False
-        for each in claimed:
-            task = asyncio.create_task(self._attempt(each, transport))
-            self._in_air[task] = each
-            task.add_done_callback(self._landed)
         if once:
             self._is_stopping = True
-        elif until_empty and not claimed and not self._in_air and not self._done:
+        elif until_empty and self._is_empty(claimed):
             return True
         else:
-            # Woken by a result, by a notification, or at the latest to poll.
-            await self._something(self._settings.POLL_INTERVAL.total_seconds())
+            await self._something()
         return False
+
+    def _is_empty(self, claimed: int | None) -> bool:
+        """Tell whether nothing is left; ``None`` if it was not yet time to claim."""
+        is_none_due = claimed == 0 and self._has_seen_all
+        return is_none_due and not self._done and self._hand.is_empty
 
     async def _end(self) -> bool:
-        if not self._in_air and not self._done:
+        """Hand back what was not begun, and wait for what is in the air."""
+        await self._db(hand_back, self._hand.drop(), using=self.using)
+        if self._hand.is_empty and not self._done:
             return True
-        await self._something(self._settings.POLL_INTERVAL.total_seconds())
+        await self._wait(self._settings.POLL_INTERVAL.total_seconds())
         return False
 
-    async def _keep_house(self) -> None:
-        now = time.monotonic()
-        interval = self._settings.POLL_INTERVAL.total_seconds()
-        if self._is_woken or now - self._kept_house_at >= interval:
-            self._is_woken = False
-            self._kept_house_at = now
-            await self._db(self._housekeeping)
+    async def _keep_house(self) -> int:
+        since = time.monotonic() - self._kept_house_at
+        if since < self._settings.POLL_INTERVAL.total_seconds():
+            return 0
+        self._kept_house_at = time.monotonic()
+        return await self._db(self._housekeeping)
 
-    async def _claim(self, room: int) -> list[Leased]:
-        in_air = Counter(each.endpoint for each in self._in_air.values())
-        return await self._db(
-            lease,
-            room,
-            using=self.using,
-            length=self._settings.LEASE,
-            each=self._settings.ENDPOINT_CONCURRENCY,
-            in_air=in_air,
-            attempts=len(self._settings.RETRY_SCHEDULE) + 1,
-        )
+    def _is_time_to_claim(self) -> bool:
+        return self._is_more and self._hand.is_low and time.monotonic() >= self._look_at
 
-    async def _settle(self) -> None:
-        results, self._done = self._done, []
+    async def _claim(self, *, only_air: bool) -> int:
+        """Lease what there is room for, and return how many that was."""
+        began = time.monotonic()
+        # Before the claim: a notification may come while it runs.
+        self._is_more = False
         try:
-            await self._db(settle, results, using=self.using)
+            found = await self._db(
+                claim,
+                min(self._hand.room, self._concurrency) if only_air else self._hand.room,
+                using=self.using,
+                length=self._settings.LEASE,
+                each=self._settings.ENDPOINT_CONCURRENCY,
+                in_air=self._hand.counts(),
+                attempts=len(self._settings.RETRY_SCHEDULE) + 1,
+                turns=self._turns,
+                rate=self._settings.ENDPOINT_RATE,
+            )
         except Error:
-            # Kept for the next turn: the receivers have these already.
-            self._done = results + self._done
+            self._is_more = True
             raise
+        self._hand.take(found.leased, now=began)
+        self._has_seen_all = found.is_all
+        if not found.is_all:
+            if found.leased or self._turns.visited:
+                self._is_more = True
+            elif found.again_in is not None:
+                self._is_more = True
+                self._look_at = time.monotonic() + found.again_in.total_seconds()
+            else:
+                # Only of endpoints that have all they may have: until one has room again.
+                self._full = found.full
+                self._look_at = time.monotonic() + _FULL_SECONDS
+        return len(found.leased)
 
-    async def _attempt(self, leased: Leased, transport: Transport) -> None:
+    def _send(self, transport: Transport) -> None:
+        """Begin as many attempts as may be in the air."""
+        while not self._is_stopping:
+            leased = self._hand.next(now=time.monotonic())
+            if leased is None:
+                return
+            task = asyncio.create_task(self._attempt(leased, transport))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._landed, leased, transport))
+
+    async def _attempt(self, leased: Leased, transport: Transport) -> timedelta | None:
+        """Make an attempt; return how long a success took."""
         self.attempts += 1
         result = await _attempted(leased, transport, self._settings)
         # Only now: the list is another one after each settling.
         self._done.append(result)
+        return result.duration if result.state == Delivery.State.DELIVERED else None
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._in_air[task]
+    def _landed(
+        self, leased: Leased, transport: Transport, task: "asyncio.Task[timedelta | None]"
+    ) -> None:
+        self._tasks.discard(task)
+        self._hand.landed(leased, took=None if task.cancelled() else task.result())
+        if leased.endpoint in self._full:
+            self._is_more, self._full = True, frozenset()
+        self._send(transport)
         self._changed.set()
 
-    async def _something(self, seconds: float) -> None:
+    async def _settle(self) -> None:
+        late = self._hand.drop_late()
+        if late:
+            await self._db(hand_back, late, using=self.using)
+        results, self._done = self._done, []
+        if results:
+            try:
+                await self._db(settle, results, using=self.using)
+            except Error:
+                # Kept for the next turn: the receivers have these already.
+                self._done = results + self._done
+                raise
+        if any(each.leased.standing.round is not None for each in results):
+            # A round is over, or soon will be: its endpoint may have more.
+            self._is_more, self._look_at = True, float("-inf")
+
+    async def _something(self) -> None:
         """Wait until something happens, and a moment more for others to happen too."""
+        if self._is_urgent():
+            return
+        seconds = self._settings.POLL_INTERVAL.total_seconds()
+        if self._is_more and self._hand.is_low:
+            seconds = min(seconds, max(0.0, self._look_at - time.monotonic()))
+        if not await self._wait(seconds):
+            # Woken by nothing: time to poll.
+            self._is_more = True
+        until = time.monotonic() + (_GATHER_SECONDS if self._hand.has_more else _REST_SECONDS)
+        # An event for each answer would cost more.
+        while self._tasks and time.monotonic() < until and not self._is_urgent():  # noqa: ASYNC110
+            await asyncio.sleep(_GLANCE_SECONDS)
+
+    def _is_urgent(self) -> bool:
+        return (
+            self._is_stopping
+            or self._is_woken
+            or self._is_time_to_claim()
+            or len(self._done) >= self._concurrency
+        )
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait for a change, and return whether there was one in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
-            return
-        if self._in_air:
-            await asyncio.sleep(_GATHER_SECONDS)
+            return False
+        return True
 
     def _close_if_lost(self) -> None:
         # Looked up in the thread that owns it: each thread has connections of its own.
@@ -238,6 +345,32 @@ async def _attempted(leased: Leased, transport: Transport, settings: Config) -> 
         )
 
 
+def deliver_batch(limit: int, *, using: str) -> int:
+    """Claim, send and settle once, in an event loop of this call; return how many attempts.
+
+    For callers that have a process of their own and are told when to work. The database work
+    is in the calling thread. A long run of many is quicker with :meth:`Worker.run`, which
+    claims and settles while requests are in the air.
+
+    Args:
+        limit: How many at most.
+        using: The database.
+
+    """
+    settings = config()
+    leased = lease(
+        limit,
+        using=using,
+        length=settings.LEASE,
+        each=settings.CONCURRENCY,
+        in_air={},
+        attempts=len(settings.RETRY_SCHEDULE) + 1,
+    )
+    if leased:
+        settle(asyncio.run(_send_all(leased, settings)), using=using)
+    return len(leased)
+
+
 def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
     """Deliver what is due, with the database work in the calling thread.
 
@@ -245,22 +378,13 @@ def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
         How many attempts there were.
 
     """
-    settings = config()
     attempts = 0
     while True:
         housekeeping()
-        leased = lease(
-            settings.CONCURRENCY,
-            using=using,
-            length=settings.LEASE,
-            each=settings.CONCURRENCY,
-            in_air=Counter(),
-            attempts=len(settings.RETRY_SCHEDULE) + 1,
-        )
-        if not leased:
+        more = deliver_batch(config().CONCURRENCY, using=using)
+        if not more:
             return attempts
-        settle(asyncio.run(_send_all(leased, settings)), using=using)
-        attempts += len(leased)
+        attempts += more
 
 
 async def _send_all(leased: Sequence[Leased], settings: Config) -> list[Result]:

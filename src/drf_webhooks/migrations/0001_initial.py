@@ -9,8 +9,10 @@ The owner model is ``DRF_WEBHOOKS["OWNER_MODEL"]``, read when this runs, as a cu
 import django.db.models.deletion
 import drf_webhooks.fields
 import drf_webhooks.ids
+import drf_webhooks.indexes
 import drf_webhooks.models
 import drf_webhooks.secret_keys
+import drf_webhooks.validators
 from django.db import migrations, models
 
 
@@ -142,7 +144,7 @@ class Migration(migrations.Migration):
                     "url",
                     models.CharField(
                         max_length=2048,
-                        validators=[drf_webhooks.models.validate_url],
+                        validators=[drf_webhooks.validators.validate_url],
                         verbose_name="URL",
                     ),
                 ),
@@ -295,7 +297,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="delivery",
-            index=drf_webhooks.models.SparseIndex(
+            index=drf_webhooks.indexes.SparseIndex(
                 condition=models.Q(("due_at__isnull", False)),
                 fields=["due_at"],
                 name="drf_webhooks_delivery_due",

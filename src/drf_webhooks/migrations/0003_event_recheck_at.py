@@ -8,7 +8,7 @@ New code on the old schema: fails at the first event; migrate before the process
 Backwards: drops the column; what was not looked at yet is not looked at.
 """
 
-import drf_webhooks.models
+import drf_webhooks.indexes
 from django.db import migrations, models
 
 
@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="event",
-            index=drf_webhooks.models.SparseIndex(
+            index=drf_webhooks.indexes.SparseIndex(
                 condition=models.Q(("recheck_at__isnull", False)),
                 fields=["recheck_at"],
                 name="drf_webhooks_event_recheck",

@@ -9,13 +9,13 @@ New code on the old schema: fails at the first event; migrate before the process
 Backwards: drops the columns; what was said anew may be said anew once more.
 """
 
-import drf_webhooks.models
+import drf_webhooks.indexes
 import drf_webhooks.trace_context
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("drf_webhooks", "0006_format_and_timing")]
+    dependencies = [("drf_webhooks", "0007_fair_and_ordered")]
 
     operations = [
         migrations.AddField(
@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="event",
-            index=drf_webhooks.models.SparseIndex(
+            index=drf_webhooks.indexes.SparseIndex(
                 condition=models.Q(("retired_at__isnull", True)),
                 fields=["retired_at", "created_at"],
                 name="drf_webhooks_event_kept",
@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="delivery",
-            index=drf_webhooks.models.SparseIndex(
+            index=drf_webhooks.indexes.SparseIndex(
                 condition=models.Q(("state", "dead")),
                 fields=["state", "settled_at"],
                 name="drf_webhooks_delivery_dead",

@@ -1,0 +1,76 @@
+"""What the worker is compared with: aiohttp that posts the same bytes, and does nothing else."""
+
+import asyncio
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from multiprocessing.connection import Connection
+
+import aiohttp
+
+__all__ = ["Bare", "running"]
+
+_HEADERS = {
+    "content-type": "application/json",
+    "accept-encoding": "identity",
+    "user-agent": "drf-webhooks/0",
+    "webhook-id": f"evt_{'0' * 32}",
+    "webhook-timestamp": "1700000000",
+    "webhook-signature": f"v1,{'0' * 44}",
+}
+
+
+class Bare:
+    """The near end of a bare client in another process."""
+
+    def __init__(self, pipe: Connection, pid: int) -> None:
+        self._pipe = pipe
+        self.pid = pid
+
+    def post(self, urls: list[str], body: bytes, *, count: int, concurrency: int) -> None:
+        """Post a body to some URLs in turn, and wait for all answers."""
+        self._pipe.send((urls, body, count, concurrency))
+        self._pipe.recv()
+
+
+@contextmanager
+def running() -> Iterator[Bare]:
+    """Start a client, and end it with the block."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = multiprocessing.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    assert process.pid is not None
+    try:
+        yield Bare(ours, process.pid)
+    finally:
+        process.terminate()
+        process.join(10)
+
+
+def _serve(pipe: Connection) -> None:
+    asyncio.run(_main(pipe))
+
+
+async def _main(pipe: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Queue[tuple[list[str], bytes, int, int]] = asyncio.Queue()
+    loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+    ) as client:
+        while True:
+            urls, body, count, concurrency = await asked.get()
+            turns = iter(range(count))
+            targets = cycle(urls)
+
+            async def post_some(
+                turns: Iterator[int] = turns, targets: Iterator[str] = targets, body: bytes = body
+            ) -> None:
+                for _ in turns:
+                    async with client.post(next(targets), data=body, headers=_HEADERS) as response:
+                        await response.read()
+
+            await asyncio.gather(*(post_some() for _ in range(concurrency)))
+            pipe.send(None)

@@ -1,0 +1,72 @@
+"""Many rows in one parameter: PostgreSQL reads them from JSON, which is quick to write.
+
+A parameter for each value of each row costs the driver more than sending the requests does.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from django.db import connections
+from django.db.models import Model, QuerySet
+from django.db.models.expressions import RawSQL
+
+__all__ = ["among", "as_json", "insert"]
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows for ``jsonb_to_recordset()``.
+
+    A zero character, which PostgreSQL's text cannot hold, becomes the replacement character.
+    """
+    text = json.dumps(rows, default=_plain, separators=(",", ":"))
+    return text.replace("\\u0000", "\\ufffd")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(microseconds=1)} microseconds"
+    return f"\\x{bytes(value).hex()}"
+
+
+def among(model: type[Model], keys: Collection[Any], *, using: str) -> QuerySet[Any]:
+    """Return the rows that have one of some primary keys."""
+    rows = model._base_manager.using(using)
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return rows.filter(pk__in=keys)
+    kind = model._meta.pk.rel_db_type(connection)
+    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{kind}[])", [list(keys)]))  # noqa: S611  # a type of our own column
+
+
+def insert(model: type[Model], rows: Sequence[Mapping[str, Any]], *, using: str) -> None:
+    """Insert rows in one statement; what they leave out has its default."""
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        model._base_manager.using(using).bulk_create([model(**row) for row in rows])
+        return
+    given = frozenset(rows[0])
+    with connection.cursor() as cursor:
+        statement, defaults = _insert(model, using, given)
+        cursor.execute(statement, [as_json([{**defaults, **row} for row in rows])])
+
+
+@cache
+def _insert(model: type[Model], using: str, given: frozenset[str]) -> tuple[str, Mapping[str, Any]]:
+    """Return the statement, and the values of the fields that are not given."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    fields = [each for each in model._meta.concrete_fields if not each.primary_key]
+    defaults = {each.attname: each.get_default() for each in fields if each.attname not in given}
+    columns = ", ".join(quote(str(each.column)) for each in fields)
+    types = ", ".join(f"{quote(each.attname)} {each.db_type(connection)}" for each in fields)
+    values = ", ".join(quote(each.attname) for each in fields)
+    statement = (
+        f"INSERT INTO {quote(model._meta.db_table)} ({columns}) "  # noqa: S608  # names of a table and of columns
+        f"SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS r({types})"
+    )
+    return statement, defaults

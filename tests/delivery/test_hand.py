@@ -1,0 +1,124 @@
+"""What a worker has in hand: limits, leasing ahead, leases that grow old."""
+
+import uuid
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drf_webhooks.delivery.hand import Hand
+from drf_webhooks.delivery.leases import Leased
+
+A, B = uuid.UUID(int=1), uuid.UUID(int=2)
+QUICK = timedelta(milliseconds=5)
+SLOW = timedelta(seconds=5)
+
+
+def leased(endpoint: uuid.UUID = A, delivery: int = 0, *, limit: int = 2) -> Leased:
+    return Leased(
+        delivery=delivery,
+        fence=1,
+        attempt_count=0,
+        age=timedelta(0),
+        message_id="evt_",
+        object_key="1",
+        body=b"",
+        has_body=True,
+        endpoint=endpoint,
+        url="https://a.example/",
+        method="POST",
+        format="json",
+        headers={},
+        secret="",
+        event_owner=None,
+        endpoint_owner=None,
+        limit=limit,
+    )
+
+
+def hand(size: int = 10, patience: float = 60) -> Hand:
+    return Hand(size, patience=timedelta(seconds=patience))
+
+
+def begun(held: Hand, now: float = 0) -> list[Leased]:
+    found = []
+    while (each := held.next(now=now)) is not None:
+        found.append(each)
+    return found
+
+
+def test_an_endpoint_at_its_limit_does_not_hold_up_the_next() -> None:
+    held = hand()
+    held.take([leased(A), leased(A), leased(A), leased(B)], now=0)
+
+    assert [each.endpoint for each in begun(held)] == [A, A, B]
+    held.landed(leased(A), took=QUICK)
+    assert [each.endpoint for each in begun(held)] == [A]
+
+
+def test_no_more_are_in_the_air_than_there_is_room() -> None:
+    held = hand(size=2)
+    held.take([leased(A), leased(A), leased(B)], now=0)
+
+    assert len(begun(held)) == 2
+    assert held.has_more
+    assert held.room == 3
+
+
+def test_an_endpoint_that_is_quick_is_leased_ahead() -> None:
+    held = hand()
+    held.take([leased(A)] * 3 + [leased(B)] * 3, now=0)
+    first = begun(held)
+    held.landed(first[0], took=QUICK)
+    held.landed(first[2], took=SLOW)
+
+    assert held.counts() == {A: 0, B: 2}
+    held.landed(first[1], took=None)
+    assert held.counts() == {A: 1, B: 2}
+
+
+def test_a_lease_that_grew_old_is_not_begun() -> None:
+    held = hand(patience=1)
+    held.take([leased(A, 1), leased(A, 2)], now=0)
+    held.take([leased(B, 3)], now=5)
+
+    assert [each.delivery for each in begun(held, now=5.5)] == [3]
+    assert [each.delivery for each in held.drop_late()] == [1, 2]
+    assert held.drop_late() == []
+    assert held.counts() == {B: 1}
+
+
+def test_what_was_not_begun_can_be_dropped() -> None:
+    held = hand(size=1)
+    held.take([leased(A, 1), leased(A, 2)], now=0)
+    (first,) = begun(held)
+
+    assert [each.delivery for each in held.drop()] == [2]
+    held.landed(first, took=QUICK)
+    assert held.is_empty
+    assert held.counts() == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([A, B, uuid.UUID(int=3)]), st.booleans()), max_size=60),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_limits_hold_whatever_happens(
+    story: list[tuple[uuid.UUID, bool]], size: int, each: int
+) -> None:
+    held = hand(size)
+    flying: list[Leased] = []
+    for endpoint, lands in story:
+        if lands and flying:
+            held.landed(flying.pop(0), took=QUICK)
+        elif held.room:
+            held.take([leased(endpoint, limit=each)], now=0)
+        flying += begun(held)
+        assert len(flying) <= size
+        assert all(sum(x.endpoint == y.endpoint for x in flying) <= each for y in flying)
+    held.drop()
+    for one in flying:
+        held.landed(one, took=None)
+    assert held.is_empty
+    assert held.room == 3 * size

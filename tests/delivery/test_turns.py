@@ -1,0 +1,392 @@
+"""What a claim finds: turns of owners and endpoints, lanes, order; and by which plans."""
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drf_webhooks.delivery.leases import Leased, claim
+from drf_webhooks.delivery.results import Result, settle
+from drf_webhooks.delivery.turns import Due, Turns, interleave
+from drf_webhooks.ids import object_hash, uuid7
+from drf_webhooks.models import Delivery, Endpoint, Event
+from tests.factories import make_user
+
+MINUTE = timedelta(minutes=1)
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_endpoints(count: int, **fields: Any) -> list[Endpoint]:
+    return Endpoint.objects.bulk_create(
+        Endpoint(id=uuid7(), url=f"https://{number}.example/", event_types=["*"], **fields)
+        for number in range(count)
+    )
+
+
+def make_due(
+    endpoints: list[Endpoint],
+    count: int = 1,
+    *,
+    at: datetime | None = PAST,
+    objects: int | None = None,
+    **fields: Any,
+) -> list[Delivery]:
+    """Let some deliveries wait for each endpoint; with ``objects`` in the order of so many."""
+    events = Event.objects.bulk_create(
+        Event(
+            id=uuid7(),
+            type="core.deposit.updated",
+            resource="core.deposit",
+            object_key=str(number % (objects or count)),
+            sequence=number // (objects or count) + 1,
+            body=b"{}",
+            created_at=PAST,
+        )
+        for number in range(count)
+    )
+    rows = []
+    for place, event in enumerate(events):
+        if objects:
+            fields |= {
+                "lane": Delivery.Lane.ORDERED,
+                "order_key": object_hash(event.resource, event.object_key),
+            }
+        rows += [
+            Delivery(
+                event=event,
+                endpoint=each,
+                due_at=at and at + timedelta(seconds=place),
+                sequence=event.sequence,
+                created_at=PAST,
+                **fields,
+            )
+            for each in endpoints
+        ]
+    return Delivery.objects.bulk_create(rows, batch_size=2000)
+
+
+def taken(
+    limit: int = 100,
+    *,
+    each: int = 10,
+    in_air: Mapping[uuid.UUID, int] | None = None,
+    turns: Turns | None = None,
+) -> list[Leased]:
+    found = claim(
+        limit,
+        using="default",
+        length=MINUTE,
+        each=each,
+        in_air=in_air or {},
+        turns=turns,
+        attempts=10,
+    )
+    return found.leased
+
+
+def ended(leased: Leased, state: str = "delivered", wait: timedelta | None = None) -> None:
+    now = datetime.now(tz=UTC)
+    result = Result(leased, now, timedelta(0), Delivery.State(state), wait=wait, reason="x")
+    assert settle([result], using="default") == 0
+
+
+@pytest.mark.django_db
+def test_e58_an_endpoint_at_its_limit_hides_nobody() -> None:
+    """E58: a thousand wait for it, and all are older than those of the others."""
+    (slow,) = make_endpoints(1)
+    make_due([slow], 1000)
+    others = make_endpoints(50)
+    make_due(others, at=PAST + MINUTE * 60)
+
+    found = taken(in_air={slow.pk: 10})
+
+    assert {each.endpoint for each in found} == {each.pk for each in others}
+
+
+@pytest.mark.django_db
+def test_e59_an_owner_with_very_many_does_not_hold_up_the_others() -> None:
+    """E59: one owner has 30 endpoints and everything that is old, the other one delivery."""
+    make_due(make_endpoints(30, owner=make_user()), 20)
+    (other,) = make_endpoints(1, owner=make_user())
+    make_due([other], 3, at=PAST + MINUTE * 60)
+
+    found = taken(10)
+
+    assert Counter(each.endpoint for each in found)[other.pk] >= 2
+
+
+@pytest.mark.django_db
+def test_e59_each_endpoint_is_visited_in_one_round() -> None:
+    """E59: with more endpoints than one claim visits, the round goes on at the next one."""
+    endpoints = make_endpoints(25)
+    make_due(endpoints, 10)
+    turns = Turns(visits=4)
+
+    rounds = [{each.endpoint for each in taken(8, turns=turns)} for _ in range(7)]
+
+    assert all(len(each) <= 4 for each in rounds)
+    assert set().union(*rounds) == {each.pk for each in endpoints}
+
+
+@pytest.mark.django_db
+def test_endpoints_take_turns_from_claim_to_claim() -> None:
+    endpoints = make_endpoints(30)
+    make_due(endpoints, 10)
+    turns = Turns()
+
+    found = [each.endpoint for _ in range(3) for each in taken(10, turns=turns)]
+
+    assert sorted(found) == sorted(each.pk for each in endpoints)
+
+
+@pytest.mark.django_db
+def test_a_first_attempt_does_not_wait_behind_retries() -> None:
+    endpoints = make_endpoints(3)
+    make_due(endpoints, 200, lane=Delivery.Lane.RETRY)
+    first = make_due(endpoints[:1], 20, at=PAST + MINUTE * 60)
+
+    found = taken(12, each=4)
+
+    assert Counter(each.endpoint for each in found) == dict.fromkeys(
+        [each.pk for each in endpoints], 4
+    )
+    new = {each.pk for each in first} & {each.delivery for each in found}
+    # And retries not behind first attempts.
+    assert len(new) == 3
+
+
+@pytest.mark.django_db
+def test_a_crowd_that_is_over_is_seen_to_be() -> None:
+    endpoints = make_endpoints(2)
+    make_due(endpoints, 150)
+    turns = Turns()
+    seen = []
+    while found := taken(100, each=200, turns=turns):
+        seen += [each.delivery for each in found]
+        assert turns.is_crowded
+
+    assert len(set(seen)) == 300
+    assert not turns.is_crowded
+
+
+@pytest.mark.django_db
+def test_an_endpoint_has_a_limit_of_its_own() -> None:
+    wide, narrow, usual = make_endpoints(3)
+    Endpoint.objects.filter(pk=wide.pk).update(concurrency=20)
+    Endpoint.objects.filter(pk=narrow.pk).update(concurrency=1)
+    make_due([wide, narrow, usual], 30)
+
+    found = taken(each=3)
+
+    assert Counter(each.endpoint for each in found) == {wide.pk: 20, narrow.pk: 1, usual.pk: 3}
+    assert {each.limit for each in found} == {20, 1, 3}
+
+
+@pytest.mark.django_db
+def test_an_endpoint_gets_no_more_in_a_second_than_its_rate() -> None:
+    rated, slow, free = make_endpoints(3)
+    Endpoint.objects.filter(pk=rated.pk).update(rate=100)
+    Endpoint.objects.filter(pk=slow.pk).update(rate=0.5)
+    make_due([rated, slow, free], 40)
+
+    first = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
+    second = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
+    # A second later, by the clock of the database.
+    Endpoint.objects.filter(pk=rated.pk).update(rate_from=PAST)
+    third = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
+
+    counts = [Counter(each.endpoint for each in found.leased) for found in (first, second, third)]
+    assert counts[0] == {rated.pk: 10, slow.pk: 1, free.pk: 40}
+    # Some time has passed, but less than two seconds.
+    assert counts[1][slow.pk] == counts[1][free.pk] == 0
+    assert counts[1][rated.pk] <= 10
+    assert counts[2][rated.pk] == 10
+    assert not first.is_all
+    assert first.again_in == timedelta(seconds=1)
+
+
+@pytest.mark.django_db
+def test_the_setting_is_the_rate_of_those_that_have_none() -> None:
+    (endpoint,) = make_endpoints(1)
+    make_due([endpoint], 5)
+
+    found = claim(10, using="default", length=MINUTE, each=10, in_air={}, attempts=10, rate=1)
+
+    assert len(found.leased) == 1
+
+
+@pytest.mark.django_db
+def test_what_waits_for_a_disabled_endpoint_is_not_in_the_way() -> None:
+    off, on = make_endpoints(2)
+    Endpoint.objects.filter(pk=off.pk).update(state="disabled")
+    make_due([off], 500)
+    make_due([on], 2, at=PAST + MINUTE * 60)
+
+    found = taken()
+
+    assert [each.endpoint for each in found] == [on.pk, on.pk]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("crowd", [0, 150])
+def test_e60_one_of_an_object_goes_at_a_time_and_in_order(crowd: int) -> None:
+    """E60, E63: the next is due at once when the one before it is settled."""
+    (endpoint,) = make_endpoints(1, ordering="object")
+    make_due([endpoint], 9, objects=3)
+    make_due(make_endpoints(1), crowd)
+    turns = Turns()
+    heard: dict[int, list[int]] = {}
+    for turn in range(6):
+        # The crowd is not asked for.
+        found = [each for each in taken(200, each=10, turns=turns) if each.endpoint == endpoint.pk]
+        objects = Delivery.objects.in_bulk([each.delivery for each in found])
+        for each in found:
+            heard.setdefault(objects[each.delivery].order_key, []).append(each.sequence)
+            # The first of each object fails once: the ones behind it wait, unlike others.
+            if turn == 0:
+                ended(each, "waiting", wait=timedelta(0) - MINUTE)
+            else:
+                ended(each)
+        if turn in {0, 2}:
+            assert len(found) == 3
+
+    assert sorted(heard.values()) == [[1, 1, 2, 3]] * 3
+
+
+@pytest.mark.django_db
+def test_e60_others_flow_while_one_object_waits_for_its_retry() -> None:
+    """E60: very many of the object wait, and more than a claim looks at in order."""
+    (endpoint,) = make_endpoints(1, ordering="object")
+    make_due([endpoint], 400, objects=1)
+    (head,) = taken()
+    ended(head, "waiting", wait=MINUTE)
+    (free,) = make_due([endpoint], 1, at=PAST + MINUTE * 600, objects=1)
+    Delivery.objects.filter(pk=free.pk).update(order_key=-5)
+
+    assert [each.delivery for each in taken()] == [free.pk]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("on_dead", ["skip", "block"])
+def test_e61_a_dead_delivery_is_skipped_or_blocks_by_choice(on_dead: str) -> None:
+    """E61: never a silent change of order."""
+    (endpoint,) = make_endpoints(1, ordering="object", on_dead=on_dead)
+    first, second = make_due([endpoint], 2, objects=1)
+    (head,) = taken()
+    ended(head, "dead")
+
+    if on_dead == "block":
+        assert taken() == []
+        Delivery.objects.filter(pk=first.pk).send_again()
+        (again,) = taken()
+        assert again.delivery == first.pk
+        ended(again, "dead")
+        assert taken() == []
+        assert Delivery.objects.filter(pk=first.pk).skip() == 1
+    assert [each.delivery for each in taken()] == [second.pk]
+
+
+@pytest.mark.django_db
+def test_what_is_sent_again_by_hand_waits_for_nothing() -> None:
+    (endpoint,) = make_endpoints(1, ordering="object")
+    first, _, _ = make_due([endpoint], 3, objects=1)
+    for each in taken():
+        ended(each)
+    (second,) = taken()
+    Delivery.objects.filter(pk=first.pk).send_again()
+
+    assert [each.delivery for each in taken()] == [first.pk]
+    assert second.sequence == 2
+
+
+@pytest.mark.django_db
+def test_e66_one_event_for_very_many_endpoints_is_in_memory_once() -> None:
+    """E66: one row of the event, and one body for all deliveries that are in hand."""
+    make_due(make_endpoints(2000))
+
+    found = taken(500)
+
+    assert Event.objects.count() == 1
+    # Where each needs a part of the statement, they are fewer.
+    assert len(found) == (500 if connection.vendor == "postgresql" else 200)
+    assert len({id(each.body) for each in found}) == 1
+
+
+def plans(queries: list[dict[str, str]]) -> str:
+    found = []
+    for each in queries:
+        if "drf_webhooks_delivery" in each["sql"] and each["sql"].startswith(("SELECT", "WITH")):
+            explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+            with connection.cursor() as cursor:
+                cursor.execute(f"{explain} {each['sql']}".replace("%", "%%"), None)
+                found += [" ".join(map(str, row)) for row in cursor.fetchall()]
+    return "\n".join(found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_crowded", [False, True])
+def test_e65_settled_rows_cost_a_claim_nothing(is_crowded: bool) -> None:
+    """E65: 20 000 of them; each part of a claim goes by an index of what waits."""
+    endpoints = make_endpoints(40)
+    make_due(endpoints, 500, at=None, state="delivered")
+    ordered = make_endpoints(2, ordering="object")
+    make_due(endpoints, 5)
+    make_due(endpoints[:4], 5, lane=Delivery.Lane.RETRY)
+    make_due(ordered, 40, objects=8)
+    with connection.cursor() as cursor:
+        for model in (Delivery, Event, Endpoint):
+            table = model._meta.db_table
+            cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
+
+    with CaptureQueriesContext(connection) as captured:
+        found = taken(turns=Turns(is_crowded=is_crowded))
+
+    assert len(found) == 100
+    plan = plans(captured.captured_queries)
+    used = {name for name in ("lane", "turn", "order") if f"drf_webhooks_delivery_{name}" in plan}
+    assert used >= ({"turn", "order"} if is_crowded else {"lane", "order"})
+    for line in plan.splitlines():
+        assert "Seq Scan on drf_webhooks_delivery" not in line
+        assert "SCAN drf_webhooks_delivery" not in line
+    if connection.vendor == "mysql":
+        assert " ALL " not in "\n".join(
+            x for x in plan.splitlines() if "drf_webhooks_delivery" in x
+        )
+
+
+KEYS = [uuid.UUID(int=number) for number in range(1, 5)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 2)), max_size=40),
+    st.dictionaries(st.sampled_from(KEYS), st.integers(0, 6)),
+    st.integers(1, 12),
+    st.sampled_from(KEYS),
+)
+def test_a_choice_keeps_to_limits_and_leaves_no_room_unused(
+    rows: list[tuple[uuid.UUID, int]], room: dict[uuid.UUID, int], limit: int, after: uuid.UUID
+) -> None:
+    due = [Due(number, endpoint, lane) for number, (endpoint, lane) in enumerate(rows)]
+    groups = {key: key.int % 2 for key in KEYS}
+
+    chosen = interleave(due, room, groups, limit=limit, after=after)
+
+    assert len(set(chosen)) == len(chosen) <= limit
+    counts = Counter(each.endpoint for each in chosen)
+    possible = {
+        key: min(room.get(key, 0), sum(each.endpoint == key for each in due)) for key in KEYS
+    }
+    assert all(counts[key] <= possible[key] for key in KEYS)
+    assert len(chosen) == min(limit, sum(possible.values()))
+    for key in KEYS:
+        mine = [each for each in chosen if each.endpoint == key and each.lane != 1]
+        assert (
+            mine == [each for each in due if each.endpoint == key and each.lane != 1][: len(mine)]
+        )
