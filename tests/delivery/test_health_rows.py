@@ -19,6 +19,7 @@ from drf_webhooks.testing import WebhookReceiver, deliver_now
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+AT_ONCE = [timedelta(0)] * 98
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
@@ -48,7 +49,7 @@ def make_waiting(endpoint: Endpoint, count: int, *, event_type: str = "a.b") -> 
 
 
 def claim(limit: int = 100, *, each: int = 10) -> list[Leased]:
-    return lease(limit, using="default", length=MINUTE, each=each, in_air={}, attempts=99)
+    return lease(limit, using="default", length=MINUTE, each=each, in_air={}, schedule=AT_ONCE)
 
 
 def result(leased: Leased, status: int | None = 200, **more: Any) -> Result:

@@ -20,6 +20,7 @@ from drf_webhooks.ids import object_hash, uuid7
 from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Event
 from tests.factories import make_user
 
+AT_ONCE = [timedelta(0)] * 9
 MINUTE = timedelta(minutes=1)
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -87,7 +88,7 @@ def taken(
         each=each,
         in_air=in_air or {},
         turns=turns,
-        attempts=10,
+        schedule=AT_ONCE,
     )
     return found.leased
 
@@ -197,11 +198,11 @@ def test_an_endpoint_gets_no_more_in_a_second_than_its_rate() -> None:
     Endpoint.objects.filter(pk=slow.pk).update(rate=0.5)
     make_due([rated, slow, free], 40)
 
-    first = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
-    second = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
+    first = claim(200, using="default", length=MINUTE, each=40, in_air={}, schedule=AT_ONCE)
+    second = claim(200, using="default", length=MINUTE, each=40, in_air={}, schedule=AT_ONCE)
     # A second later, by the clock of the database.
     Endpoint.objects.filter(pk=rated.pk).update(rate_from=PAST)
-    third = claim(200, using="default", length=MINUTE, each=40, in_air={}, attempts=10)
+    third = claim(200, using="default", length=MINUTE, each=40, in_air={}, schedule=AT_ONCE)
 
     counts = [Counter(each.endpoint for each in found.leased) for found in (first, second, third)]
     assert counts[0] == {rated.pk: 10, slow.pk: 1, free.pk: 40}
@@ -218,7 +219,7 @@ def test_the_setting_is_the_rate_of_those_that_have_none() -> None:
     (endpoint,) = make_endpoints(1)
     make_due([endpoint], 5)
 
-    found = claim(10, using="default", length=MINUTE, each=10, in_air={}, attempts=10, rate=1)
+    found = claim(10, using="default", length=MINUTE, each=10, in_air={}, schedule=AT_ONCE, rate=1)
 
     assert len(found.leased) == 1
 
@@ -405,7 +406,9 @@ def make_paused(count: int, **fields: Any) -> list[Endpoint]:
 
 
 def claimed(turns: Turns) -> Claim:
-    return claim(10, using="default", length=MINUTE, each=10, in_air={}, turns=turns, attempts=10)
+    return claim(
+        10, using="default", length=MINUTE, each=10, in_air={}, turns=turns, schedule=AT_ONCE
+    )
 
 
 @pytest.mark.django_db

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,10 +44,10 @@ def claim(
     *,
     each: int = 10,
     in_air: Mapping[uuid.UUID, int] | None = None,
-    attempts: int = 10,
+    schedule: Sequence[timedelta] = (timedelta(0),) * 9,
 ) -> list[Leased]:
     return lease(
-        limit, using="default", length=MINUTE, each=each, in_air=in_air or {}, attempts=attempts
+        limit, using="default", length=MINUTE, each=each, in_air=in_air or {}, schedule=schedule
     )
 
 
@@ -98,14 +98,32 @@ def test_the_attempt_of_a_worker_that_is_lost_is_in_the_log() -> None:
 def test_what_costs_every_worker_its_life_is_dead_in_the_end() -> None:
     make_deliveries(2)
     for _ in range(3):
-        assert len(claim(attempts=3)) == 2
+        assert len(claim(schedule=[timedelta(0)] * 2)) == 2
         Delivery.objects.update(due_at=timezone.now() - MINUTE)
 
-    assert claim(attempts=3) == []
+    assert claim(schedule=[timedelta(0)] * 2) == []
     for delivery in Delivery.objects.all():
         assert (delivery.state, delivery.due_at, delivery.leased_at) == ("dead", None, None)
         assert delivery.reason.startswith("Given up after 3 attempts; the worker was lost")
         assert delivery.attempt_count == 3
+
+
+def test_what_lost_its_worker_waits_by_the_schedule() -> None:
+    make_deliveries(2)
+    waits = [timedelta(hours=1), timedelta(hours=5)]
+    first, second = claim()
+    Delivery.objects.filter(pk=second.delivery).update(attempt_count=1)
+    Delivery.objects.update(due_at=timezone.now() - MINUTE)
+
+    assert claim(schedule=waits) == []
+
+    for leased, wait in zip((first, second), waits, strict=True):
+        delivery = Delivery.objects.get(pk=leased.delivery)
+        assert delivery.leased_at is None
+        assert delivery.due_at is not None
+        assert abs(delivery.due_at - timezone.now() - wait) < MINUTE
+    assert claim(schedule=waits) == []
+    assert Attempt.objects.count() == 2
 
 
 def test_what_was_handed_back_was_no_attempt() -> None:

@@ -93,5 +93,5 @@ def test_what_is_not_to_be_said_is_not_said_by_a_second_look() -> None:
                 echoes[name] = said_since(known)
                 transaction.set_rollback(True)
 
-    assert len(echoes) > 100
+    assert echoes
     assert {name: each for name, each in echoes.items() if each} == {}

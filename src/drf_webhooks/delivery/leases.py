@@ -125,11 +125,11 @@ def lease(
     length: timedelta,
     each: int,
     in_air: Mapping[uuid.UUID, int],
-    attempts: int,
+    schedule: Sequence[timedelta],
 ) -> list[Leased]:
     """Take deliveries that are due, so that no other worker sends them; see :func:`claim`."""
     return claim(
-        limit, using=using, length=length, each=each, in_air=in_air, attempts=attempts
+        limit, using=using, length=length, each=each, in_air=in_air, schedule=schedule
     ).leased
 
 
@@ -140,14 +140,15 @@ def claim(
     length: timedelta,
     each: int,
     in_air: Mapping[uuid.UUID, int],
-    attempts: int,
+    schedule: Sequence[timedelta],
     turns: Turns | None = None,
     rate: float | None = None,
 ) -> Claim:
     """Take deliveries that are due, in a few statements for any number.
 
     A delivery whose lease has ended was held by a worker that is lost: that is an attempt of
-    which nobody knows what came, and the log says so.
+    which nobody knows what came, and the log says so. The next one comes by the schedule, so
+    that one that brings every worker down does not do so for long.
 
     Args:
         limit: How many at most.
@@ -156,7 +157,7 @@ def claim(
         each: How many of one endpoint at most, with those that are in hand; an endpoint may
             have a limit of its own.
         in_air: How many this worker has in hand, by endpoint.
-        attempts: How many each may have. One that has cost so many workers their life is dead.
+        schedule: The waits between attempts, for deliveries whose worker was lost.
         turns: Where the worker is in its round of the endpoints; changed.
         rate: How many of one endpoint in a second, for all workers; an endpoint may have a
             rate of its own.
@@ -188,13 +189,14 @@ def claim(
         return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
     turns.served = chosen[-1].endpoint
     recovering = {key for key, row in endpoints.items() if row.health__ramp is not None}
-    taken, rounds = _take(chosen, recovering, using=using, length=length, attempts=attempts)
+    taken, rounds = _take(chosen, recovering, using=using, length=length, schedule=schedule)
     events = _events({row.event for row in taken}, using=using)
     by_id = {row.delivery: row for row in taken}
     leased = [
         _leased(row, endpoints[row.endpoint], events[row.event], rounds, each=each)
         for row in (by_id.get(one.delivery) for one in chosen)
-        if row is not None
+        # Without an event it has been deleted in this moment, and so has the delivery.
+        if row is not None and row.event in events
     ]
     return Claim(leased, is_all=is_all and len(chosen) == len(due), again_in=again_in)
 
@@ -266,7 +268,7 @@ def _take(
     *,
     using: str,
     length: timedelta,
-    attempts: int,
+    schedule: Sequence[timedelta],
 ) -> tuple[list[_Taken], Mapping[uuid.UUID, int]]:
     """Lease those of some deliveries that are still due and that nobody else is taking.
 
@@ -288,9 +290,11 @@ def _take(
             if row.delivery not in needs_round or row.endpoint in rounds
         ]
         if lost:
-            end_lost([pk for pk in lost if pk in ids], using=using, now=now, attempts=attempts)
+            end_lost([pk for pk in lost if pk in ids], using=using, now=now, schedule=schedule)
         taken = _taken(ids, using=using, length=length)
-        counts = Counter(row.endpoint for row in taken if row.delivery in needs_round)
+        counts = Counter(
+            row.endpoint for row in taken if row.delivery in needs_round and not row.is_by_hand
+        )
         fill_rounds(rounds, counts, using=using)
     return taken, rounds
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import connections
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 
 from drf_webhooks.deliveries import again
 from drf_webhooks.models import Attempt, Delivery, Endpoint
@@ -15,17 +15,20 @@ __all__ = ["end_lost"]
 logger = logging.getLogger(__name__)
 
 
-def end_lost(ids: Sequence[int], *, using: str, now: datetime, attempts: int) -> None:
+def end_lost(
+    ids: Sequence[int], *, using: str, now: datetime, schedule: Sequence[timedelta]
+) -> None:
     """Log the attempts of workers that are lost, in the open transaction of a claim.
 
-    Those that have had all their attempts are dead. The others are due, and held by nobody.
+    Those that have had all their attempts are dead. The others are held by nobody, and due
+    after their wait, as after an attempt that failed: perhaps one of them killed the worker.
 
     Args:
         ids: Deliveries that are due and have a ``leased_at``; the others are left alone, and
             those that another worker is taking.
         using: The database.
         now: What the database's clock says.
-        attempts: How many each may have.
+        schedule: The waits between attempts.
 
     """
     rows = Delivery.objects.using(using).filter(
@@ -55,10 +58,17 @@ def end_lost(ids: Sequence[int], *, using: str, now: datetime, attempts: int) ->
         attempt_count=F("attempt_count") + 1, leased_at=None, is_by_hand=False, lane=again()
     )
     logger.warning("%d deliveries were held by a worker that is lost.", len(logged))
-    dead = sorted(each.delivery_id for each in logged if each.number >= attempts)
+    waits = [
+        When(attempt_count=number, then=Value(now + schedule[number - 1]))
+        for number in sorted({each.number for each in logged})
+        if number <= len(schedule)
+    ]
+    if waits:
+        lost.update(due_at=Case(*waits, default=F("due_at")))
+    dead = sorted(each.delivery_id for each in logged if each.number > len(schedule))
     if not dead:
         return
-    why = f"Given up after {attempts} attempts; the worker was lost in the last one."
+    why = f"Given up after {len(schedule) + 1} attempts; the worker was lost in the last one."
     ended = lost.filter(pk__in=dead)
     ended.update(state=Delivery.State.DEAD, due_at=None, settled_at=now, reason=why)
     blocking = {each.pk for each in found if each.endpoint.on_dead == Endpoint.OnDead.BLOCK}

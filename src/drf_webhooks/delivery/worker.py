@@ -212,7 +212,7 @@ class Worker:
                 length=self._settings.LEASE,
                 each=self._settings.ENDPOINT_CONCURRENCY,
                 in_air=self._hand.counts(),
-                attempts=len(self._settings.RETRY_SCHEDULE) + 1,
+                schedule=self._settings.RETRY_SCHEDULE,
                 turns=self._turns,
                 rate=self._settings.ENDPOINT_RATE,
             )
@@ -368,7 +368,7 @@ def deliver_batch(limit: int, *, using: str) -> int:
         length=settings.LEASE,
         each=settings.CONCURRENCY,
         in_air={},
-        attempts=len(settings.RETRY_SCHEDULE) + 1,
+        schedule=settings.RETRY_SCHEDULE,
     )
     if leased:
         settle(asyncio.run(_send_all(leased, settings)), using=using)
