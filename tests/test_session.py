@@ -379,6 +379,29 @@ def test_created_in_one_transaction_and_deleted_in_another_is_nothing(
     assert not Event.objects.filter(resource="core.deposit").exists()
 
 
+def test_what_somebody_else_told_of_meanwhile_is_deleted_all_the_same(
+    transactional_db: None, everything: Endpoint
+) -> None:
+    with webhook_signal_session():
+        made = make_deposit()
+
+        def rename() -> None:
+            Tenant.objects.filter(pk=made.tenant_id).update(name="Eve")
+            connections.close_all()
+
+        # In no session: whoever does it tells of it at once.
+        thread = threading.Thread(target=rename)
+        thread.start()
+        thread.join()
+        made.delete()
+
+    deposits = Event.objects.filter(resource="core.deposit").order_by("sequence")
+    assert [(each.type, each.sequence) for each in deposits] == [
+        ("core.deposit.updated", 1),
+        ("core.deposit.deleted", 2),
+    ]
+
+
 def test_deleted_in_a_session_without_an_owner_is_nothing(
     transactional_db: None, everything: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "CHANNEL",
     "due",
     "due_rechecks",
+    "heard",
     "keep_all",
     "listeners",
     "number",
@@ -168,6 +169,20 @@ def uncount(subjects: Sequence[tuple[str, Key]], using: str) -> None:
             f"WHERE {condition}",
             parameters,
         )
+
+
+def heard(subjects: Iterable[tuple[str, Key]], using: str) -> list[tuple[str, Key]]:
+    """Return those of some objects of which anything was said.
+
+    Whoever is about to say something is waited for, and finds the object as this transaction
+    leaves it.
+    """
+    asked = list(subjects)
+    if not asked:
+        return []
+    numbers, _ = number(asked, using)
+    uncount(asked, using)
+    return [subject for subject in asked if numbers[subject] > 1]
 
 
 def _named(subjects: Iterable[tuple[str, Key]], using: str) -> tuple[str, list[Any]]:

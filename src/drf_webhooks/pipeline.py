@@ -125,19 +125,30 @@ class Pipeline:
         known = {entry: held.get((entry.resource, entry.key)) for entry in entries}
         ids = [each for row in known.values() if row is not None for each in row.events]
         alive = {each.pk for each in outbox.take(ids, log.using)} if ids else set()
+        operations: dict[Entry, Operation | None] = {}
+        for entry, before in known.items():
+            # A worker may have released it, if the session lasted longer than its hold.
+            is_held = before is not None and alive.intersection(before.events)
+            operations[entry] = (
+                merge(before.operation, entry.operation)
+                if before is not None and is_held
+                else entry.operation
+            )
+        gone = {
+            (each.resource.base_name, each.key): each for each, op in operations.items() if not op
+        }
+        for subject in outbox.heard(gone, log.using):
+            # It came and went, but meanwhile somebody else has said something of it.
+            operations[gone[subject]] = Operation.DELETED
         result: dict[Subject, Held | None] = {}
         rows: list[Event] = []
-        for entry, before in known.items():
-            operation: Operation | None = entry.operation
-            # A worker may have released it, if the session lasted longer than its hold.
-            if before is not None and alive.intersection(before.events):
-                operation = merge(before.operation, entry.operation)
-            subject = (entry.resource, entry.key)
-            result[subject] = None
+        for entry, operation in operations.items():
+            place = (entry.resource, entry.key)
+            result[place] = None
             if operation is not None:
                 new = _held_rows(replace(entry, operation=operation), session)
                 rows += new
-                result[subject] = Held(tuple(each.pk for each in new), entry.pk, operation)
+                result[place] = Held(tuple(each.pk for each in new), entry.pk, operation)
         for start in range(0, len(rows), CHUNK):
             outbox.write(
                 rows[start : start + CHUNK],
