@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min, Q, QuerySet
 
 from drf_webhooks.clock import database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint
@@ -98,24 +98,36 @@ class Status:
 def backlog(*, using: str, limit: int = LIMIT) -> Backlog:
     """Return what is to be delivered; counts no further than ``limit``."""
     now = database_now(using)
-    waiting = Delivery.objects.using(using).filter(due_at__isnull=False).order_by("due_at")
-    found = waiting[:limit].aggregate(
-        waiting=Count("pk"),
-        failing=Count("pk", filter=Q(attempt_count__gt=0)),
-        oldest=Min("due_at", filter=Q(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now)),
-    )
-    is_least = found["waiting"] == limit
-    oldest = found["oldest"]
-    if oldest is None and is_least:
-        # All that was read waits for endpoints that are disabled: an alarm must not rely on it.
-        enabled = waiting.filter(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now)
-        oldest = enabled.values_list("due_at", flat=True).first()
+    lanes = _lanes(using)
+    is_heard = Q(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now)
+    found = [
+        waiting[:limit].aggregate(
+            waiting=Count("pk"),
+            failing=Count("pk", filter=Q(attempt_count__gt=0)),
+            oldest=Min("due_at", filter=is_heard),
+        )
+        for waiting in lanes
+    ]
+    count = sum(each["waiting"] for each in found)
+    oldest = [each["oldest"] for each in found if each["oldest"] is not None]
+    for each, waiting in zip(found, lanes, strict=True):
+        if each["oldest"] is None and each["waiting"] == limit:
+            # All that was read waits for endpoints that are disabled: an alarm must not rely
+            # on it.
+            first = waiting.filter(is_heard).values_list("due_at", flat=True).first()
+            oldest += [first] if first is not None else []
     return Backlog(
         at=now,
-        waiting=Number(found["waiting"], is_least),
-        failing=Number(found["failing"], is_least),
-        oldest_due_at=oldest,
+        waiting=Number(min(count, limit), count >= limit),
+        failing=Number(min(sum(each["failing"] for each in found), limit), count >= limit),
+        oldest_due_at=min(oldest, default=None),
     )
+
+
+def _lanes(using: str) -> list[QuerySet[Delivery]]:
+    """Return what waits in each lane, in the order of its index: the first are read quickly."""
+    waiting = Delivery.objects.using(using).filter(due_at__isnull=False).order_by("due_at")
+    return [waiting.filter(lane=lane) for lane in Delivery.Lane.values]
 
 
 def read(*, using: str, limit: int = LIMIT) -> Status:
@@ -172,10 +184,14 @@ def _rates(using: str, limit: int, now: datetime) -> tuple[Rate, Rate]:
 
 def _behind(using: str, limit: int, now: datetime) -> tuple[Behind, ...]:
     """Return the endpoints whose deliveries are the longest due, of those that are read."""
-    due = Delivery.objects.using(using).filter(due_at__lte=now).order_by("due_at")
+    found: list[tuple[datetime, uuid.UUID, int]] = []
+    for waiting in _lanes(using):
+        due = waiting.filter(due_at__lte=now)
+        lane = due.values_list("due_at", "endpoint", "attempt_count")[:limit]
+        found += [(at or now, endpoint, attempts) for at, endpoint, attempts in lane]
     rows: dict[uuid.UUID, list[tuple[datetime, int]]] = {}
-    for endpoint, at, attempts in due.values_list("endpoint", "due_at", "attempt_count")[:limit]:
-        rows.setdefault(endpoint, []).append((at or now, attempts))
+    for at, endpoint, attempts in sorted(found)[:limit]:
+        rows.setdefault(endpoint, []).append((at, attempts))
     named = list(rows)[:NAMED]
     known = Endpoint.objects.using(using).only("url", "state").in_bulk(named)
     return tuple(
