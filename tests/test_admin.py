@@ -374,6 +374,15 @@ def test_chosen_deliveries_are_said_anew(admin: Client, endpoint: Endpoint) -> N
     assert Event.objects.get(pk=first.replaced_by).data["id"] == first.event.data["id"]
 
 
+def test_of_all_that_were_chosen_something_can_be_said(admin: Client, endpoint: Endpoint) -> None:
+    make_attempts(1)
+
+    shown = act(admin, "delivery", "say_anew", Delivery.objects.get().pk)
+
+    assert "1 delivery is said anew." in shown
+    assert "nothing can be said any more" not in shown
+
+
 def test_replaying_needs_the_permission_to_change_deliveries(endpoint: Endpoint) -> None:
     user = User.objects.create(username="viewer", is_staff=True)
     for name in ("view_delivery", "view_endpoint", "change_endpoint"):

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.lost import end_lost
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, judge
 from drf_webhooks.delivery.transport import Answer, Failure
@@ -124,6 +125,26 @@ def test_what_lost_its_worker_waits_by_the_schedule() -> None:
         assert abs(delivery.due_at - timezone.now() - wait) < MINUTE
     assert claim(schedule=waits) == []
     assert Attempt.objects.count() == 2
+
+
+def test_what_another_worker_took_meanwhile_is_left_to_it() -> None:
+    make_deliveries(1)
+    (leased,) = claim()
+
+    with transaction.atomic():
+        end_lost([leased.delivery], using="default", now=timezone.now(), schedule=[])
+
+    assert not Attempt.objects.exists()
+    assert Delivery.objects.get().attempt_count == 0
+
+
+def test_results_of_what_is_not_there_any_more_are_forgotten() -> None:
+    endpoint = make_deliveries(1)
+    claimed = claim()
+    endpoint.delete()
+
+    assert settle([result(each) for each in claimed], using="default") == 1
+    assert not Attempt.objects.exists()
 
 
 def test_what_was_handed_back_was_no_attempt() -> None:
@@ -603,3 +624,42 @@ def test_failures_among_successes_of_one_claim_are_not_failures_in_a_row() -> No
     assert worker.attempts == 12
     health = EndpointHealth.objects.get(pk=endpoint.pk)
     assert (health.failures, health.paused_until) == (0, None)
+
+
+class Willing:
+    """Takes everything."""
+
+    async def send(
+        self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | Failure:
+        return Answer(200, (), b"")
+
+
+def test_one_round_of_an_endpoint_that_recovers_follows_the_other() -> None:
+    endpoint = make_deliveries(4)
+    EndpointHealth.objects.create(endpoint=endpoint, is_clean=False, ramp=1)
+
+    asyncio.run(Worker("default", housekeeping=int, transport=Willing()).run(until_empty=True))
+
+    assert not Delivery.objects.filter(state="waiting").exists()
+    assert EndpointHealth.objects.get().ramp == 8
+
+
+def test_a_worker_that_nobody_wakes_polls(settings: Any) -> None:
+    settings.DRF_WEBHOOKS = {
+        **settings.DRF_WEBHOOKS,
+        "POLL_INTERVAL": timedelta(milliseconds=20),
+    }
+    calls = 0
+
+    def keep_house() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            worker.stop()
+        return 0
+
+    worker = Worker("default", housekeeping=keep_house, transport=Willing())
+    asyncio.run(asyncio.wait_for(worker.run(), 30))
+
+    assert calls == 3

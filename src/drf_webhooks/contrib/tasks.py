@@ -9,7 +9,7 @@ from drf_webhooks import engines
 
 try:
     from django.tasks import task, task_backends
-    from django.tasks.backends.immediate import ImmediateBackend
+    from django.tasks.backends.immediate import ImmediateBackend  # pragma: no cover  # Django 6
 except ImportError:
     from django_tasks import task, task_backends  # type: ignore[no-redef,assignment,unused-ignore]
     from django_tasks.backends.immediate import (  # type: ignore[no-redef,assignment,unused-ignore]

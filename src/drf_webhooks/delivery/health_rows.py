@@ -25,7 +25,7 @@ from drf_webhooks.delivery.health import (
 from drf_webhooks.models import Endpoint, EndpointHealth, Notice
 from drf_webhooks.overrides import rules
 
-__all__ = ["Heard", "Standing", "begin_rounds", "charge", "fill_rounds", "forget", "may_be_sent"]
+__all__ = ["Heard", "Standing", "begin_rounds", "charge", "fill_rounds", "forget"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +61,6 @@ class Heard:
     error: str
     headers: tuple[tuple[str, str], ...]
     disables: str = ""
-
-
-def may_be_sent(now: datetime) -> Q:
-    """Return the condition on deliveries that their endpoints are neither disabled nor paused.
-
-    What a person asks for is sent all the same.
-    """
-    is_enabled = Q(endpoint__state=Endpoint.State.ENABLED)
-    is_free = Q(endpoint__health__paused_until=None) | Q(endpoint__health__paused_until__lte=now)
-    return Q(is_by_hand=True) | (is_enabled & is_free)
 
 
 def begin_rounds(

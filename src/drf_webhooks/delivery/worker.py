@@ -287,9 +287,7 @@ class Worker:
         seconds = self._settings.POLL_INTERVAL.total_seconds()
         if self._is_more and self._hand.is_low:
             seconds = min(seconds, max(0.0, self._look_at - time.monotonic()))
-        if not await self._wait(seconds):
-            # Woken by nothing: time to poll.
-            self._is_more = True
+        await self._wait(seconds)
         until = time.monotonic() + (_GATHER_SECONDS if self._hand.has_more else _REST_SECONDS)
         # An event for each answer would cost more.
         while self._tasks and time.monotonic() < until and not self._is_urgent():  # noqa: ASYNC110
@@ -303,14 +301,13 @@ class Worker:
             or len(self._done) >= self._concurrency
         )
 
-    async def _wait(self, seconds: float) -> bool:
-        """Wait for a change, and return whether there was one in time."""
+    async def _wait(self, seconds: float) -> None:
+        """Wait for a change; if none comes in time, it is time to poll."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
-            return False
-        return True
+            self._is_more = True
 
     def _close_if_lost(self) -> None:
         # Looked up in the thread that owns it: each thread has connections of its own.

@@ -49,7 +49,7 @@ async def observe(leased: Leased, attempt: Attempt) -> Result:
         kind=SpanKind.CLIENT,
         # No path and no query: they are where secrets are.
         attributes={
-            "http.request.method": "POST",
+            "http.request.method": leased.method,
             "server.address": urlsplit(leased.url).hostname or "",
             "messaging.message.id": leased.message_id,
             "drf_webhooks.delivery": leased.delivery,
@@ -60,8 +60,9 @@ async def observe(leased: Leased, attempt: Attempt) -> Result:
         result = await attempt(
             dataclasses.replace(leased, traceparent=current() or leased.traceparent)
         )
-        if result.status is not None:
-            span.set_attribute("http.response.status_code", result.status)
+        span.set_attributes(
+            {} if result.status is None else {"http.response.status_code": result.status}
+        )
         if result.state != Delivery.State.DELIVERED:
             span.set_attribute("error.type", result.error or str(result.status or "refused"))
             span.set_status(Status(StatusCode.ERROR, result.reason or result.detail))
