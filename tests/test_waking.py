@@ -385,7 +385,7 @@ PARENT = os.getpid()
 def run(code: str, path: Any, *, act: str = "pass") -> list[str]:
     program = _PROGRAM.format(act=act) + textwrap.dedent(code)
     done = subprocess.run(  # noqa: S603  # our own code
-        [sys.executable, "-c", program],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
         env={**os.environ, "PYTHONPATH": "src:.", "WOKEN": str(path)},
         timeout=60,
         check=True,

@@ -207,7 +207,7 @@ def test_a_process_that_was_forked_has_a_loop_of_its_own() -> None:
         "assert os.wait()[1] == 0\n"
     )
     done = subprocess.run(  # noqa: S603  # our own code
-        [sys.executable, "-c", program],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
         env={**os.environ, "PYTHONPATH": "src:."},
         capture_output=True,
         text=True,
