@@ -41,8 +41,6 @@ def tests(session: nox.Session, django: str, drf: str, database: str) -> None:
         "-q",
         "-m",
         "not chaos" if is_asked else "not chaos and not oracle",
-        # Real workers of Celery receive nothing on Python 3.13 with MariaDB: not understood yet.
-        *(["--ignore=tests/contrib/test_celery.py"] if database == "mariadb" else []),
         *session.posargs,
         env={"DRF_WEBHOOKS_TEST_DB": database, "PYTHONPATH": "src:.", "ORACLE_PROGRAMS": "1"},
     )

@@ -1,4 +1,4 @@
-"""Celery tasks of the project under test; its worker is ``tests/celery_worker.py``."""
+"""Celery tasks of the project under test; ``tests/test_ways_in.py`` starts their worker."""
 
 import os
 

@@ -32,6 +32,8 @@ import os, signal, sys
 import django
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = os.environ["TEST_DB_NAME"]
+# Commands ask each database at the start, and this one is known by another name.
+del settings.DATABASES["other"]
 django.setup()
 from django.db import connection, transaction
 from drf_webhooks import transactions
