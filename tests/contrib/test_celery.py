@@ -27,11 +27,9 @@ from standardwebhooks import Webhook
 from drf_webhooks import waking
 from drf_webhooks.contrib import celery as contrib
 from drf_webhooks.models import Attempt, Delivery, Endpoint
-from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver
-from tests.app.models import Deposit, Tenant
-from tests.chaos.harness import wait_until
-from tests.factories import make_deposit
+from tests.app.models import Tenant
+from tests.chaos.harness import is_alone, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.contrib.rest")]
 
@@ -126,40 +124,9 @@ def worker(
         wait_until(is_alone, "connections of the worker")
 
 
-def is_alone() -> bool:
-    """Tell whether nobody else is connected to the database, so that it can be dropped."""
-    if connection.vendor != "postgresql":
-        return True
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        return bool(cursor.fetchone() == (0,))
-
-
 @pytest.fixture
 def queue() -> str:
     return f"drf_webhooks_test_{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def tenant(transactional_db: None) -> Tenant:
-    with disable_webhooks():
-        deposit = make_deposit()
-        Deposit.objects.all().delete()
-    return deposit.tenant
-
-
-@pytest.fixture
-def receiver() -> Iterator[WebhookReceiver]:
-    with WebhookReceiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def endpoint(tenant: Tenant, receiver: WebhookReceiver) -> Endpoint:
-    return Endpoint.objects.create(url=receiver.url, event_types=["core.deposit.*"])
 
 
 def post(tenant: Tenant, amount: int) -> None:

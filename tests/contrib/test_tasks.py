@@ -19,13 +19,11 @@ from django_tasks_db.models import DBTaskResult
 from drf_webhooks import waking
 from drf_webhooks.contrib import tasks
 from drf_webhooks.models import Attempt, Delivery, Endpoint
-from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver
 from tests.app.models import Deposit, Tenant
-from tests.chaos.harness import wait_until
-from tests.contrib.test_celery import is_alone, post
+from tests.chaos.harness import is_alone, wait_until
+from tests.contrib.test_celery import post
 from tests.e2e.test_death import environment
-from tests.factories import make_deposit
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.contrib.rest")]
 
@@ -73,25 +71,6 @@ def worker() -> Iterator[None]:
         process.kill()
         process.wait(30)
         wait_until(is_alone, "connections of the worker")
-
-
-@pytest.fixture
-def tenant(transactional_db: None) -> Tenant:
-    with disable_webhooks():
-        deposit = make_deposit()
-        Deposit.objects.all().delete()
-    return deposit.tenant
-
-
-@pytest.fixture
-def receiver() -> Iterator[WebhookReceiver]:
-    with WebhookReceiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def endpoint(tenant: Tenant, receiver: WebhookReceiver) -> Endpoint:
-    return Endpoint.objects.create(url=receiver.url, event_types=["core.deposit.*"])
 
 
 def test_the_immediate_backend_delivers_after_the_commit_in_another_thread(

@@ -13,14 +13,13 @@ from drf_webhooks.changes import Operation, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.probe import probe
 from drf_webhooks.delivery.results import Result
+from drf_webhooks.event_types import ENDPOINT_TEST
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.management import arguments
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.registry import registered_event_types, registry
 
 __all__ = ["Command"]
-
-TEST = "webhooks.endpoint.test"
 
 
 class Command(BaseCommand):
@@ -33,7 +32,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("endpoint", help="Its key, from 'webhooks_endpoint list'.")
-        parser.add_argument("--type", default=TEST, help=f"By default {TEST}.")
+        parser.add_argument("--type", default=ENDPOINT_TEST, help=f"By default {ENDPOINT_TEST}.")
         parser.add_argument(
             "--object", metavar="KEY", help="The primary key of an object that the type tells of."
         )
@@ -44,7 +43,7 @@ class Command(BaseCommand):
         arguments.check_database(using)
         endpoint = arguments.endpoint(options["endpoint"], using)
         at = timezone.now()
-        if kind == TEST and options["object"] is None:
+        if kind == ENDPOINT_TEST and options["object"] is None:
             data, sequence = payloads.encode({"endpoint": endpoint.pk}), 0
         else:
             data, sequence = _data(endpoint, kind, options["object"], using)
@@ -78,7 +77,7 @@ class Command(BaseCommand):
 def _data(endpoint: Endpoint, kind: str, key: str | None, using: str) -> tuple[bytes, int]:
     """Return an object's form as the endpoint's owner sees it, and its last number."""
     if kind not in registered_event_types():
-        known = ", ".join(sorted({TEST, *registered_event_types()}))
+        known = ", ".join(sorted({ENDPOINT_TEST, *registered_event_types()}))
         msg = f"No resource emits {kind!r}. Event types: {known}."
         raise CommandError(msg)
     base_name, _, operation = kind.rpartition(".")
