@@ -173,7 +173,7 @@ def _deliver(cursor: Any, since: datetime, endpoints: Sequence[Any]) -> None:
 
 
 def _now() -> datetime:
-    from drf_webhooks.delivery.leases import database_now  # noqa: PLC0415  # as above
+    from drf_webhooks.clock import database_now  # noqa: PLC0415  # as above
 
     return database_now("default")
 

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from drf_webhooks import replay
-from drf_webhooks.delivery.leases import database_now
+from drf_webhooks.clock import database_now
 from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, Event
 from drf_webhooks.replay import Lot, Span, replay_failed, replay_missing, replay_one
 from drf_webhooks.resources import ModelSerializerWebhook

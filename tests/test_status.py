@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from drf_webhooks import status
-from drf_webhooks.delivery.leases import database_now
+from drf_webhooks.clock import database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
 from drf_webhooks.status import Number, backlog, read
 

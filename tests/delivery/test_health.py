@@ -18,7 +18,6 @@ from drf_webhooks.delivery.health import (
     Ruling,
     Verdict,
     after,
-    begun,
     weigh,
 )
 
@@ -69,7 +68,13 @@ class Clinic:
         assert self.health.ramp is not None
         assert not self.is_paused()
         count = min(self.health.ramp, waiting)
-        self.health = begun(self.health, count, now=self.now, length=LEASE)
+        # As a claim stores it.
+        self.health = replace(
+            self.health,
+            paused_until=self.now + LEASE,
+            round=self.health.round + 1,
+            round_left=count,
+        )
         return count
 
     def of_round(self, charge: Charge) -> Charge:

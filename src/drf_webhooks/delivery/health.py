@@ -21,7 +21,6 @@ __all__ = [
     "Ruling",
     "Verdict",
     "after",
-    "begun",
     "weigh",
 ]
 
@@ -215,14 +214,6 @@ def after(
         health, more = _streak(health, charge, now=now, settings=settings)
         rulings += more
     return health, rulings
-
-
-def begun(health: Health, count: int, *, now: datetime, length: timedelta) -> Health:
-    """Return the health after a round of requests was leased, as a claim stores it.
-
-    Nobody else begins one until their results are there, or until the leases end.
-    """
-    return replace(health, paused_until=now + length, round=health.round + 1, round_left=count)
 
 
 def _breaker(

@@ -26,7 +26,7 @@ from drf_webhooks.delivery.turns import (
 )
 from drf_webhooks.models import Delivery, Endpoint, Event
 
-__all__ = ["Claim", "Leased", "claim", "database_now", "hand_back", "lease"]
+__all__ = ["Claim", "Leased", "claim", "hand_back", "lease"]
 
 
 @dataclass(frozen=True, slots=True)
