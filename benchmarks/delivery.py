@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks import bare, receiver, world
 from benchmarks.bare import Bare
+from benchmarks.processes import busy
 from benchmarks.receiver import Receiver
 from benchmarks.world import Worker
 
@@ -32,6 +33,8 @@ _BODY = b'{"type":"core.deposit.updated","data":"' + b"x" * 1459 + b'"}'
 _ENDPOINTS = 100
 _IN_AIR = 100
 _SLOW_IN_AIR = 300
+#: The bare client with asyncio's own event loop, and with the worker's.
+Clients = tuple[Bare, Bare]
 _CASES = ("few", "many", "settled", "latency", "slow", "sqlite")
 
 
@@ -58,9 +61,14 @@ def main() -> None:
     cases = [each for each in options.only if each != "sqlite"]
     engine = os.environ.get("BENCH_ENGINE", "postgresql")
     if cases:
-        with world.database(engine), receiver.running() as to, bare.running() as client:
+        with (
+            world.database(engine),
+            receiver.running() as to,
+            bare.running() as client,
+            bare.running(is_quick=True) as quick,
+        ):
             for each in cases:
-                globals()[f"_{each}"](options, to, client)
+                globals()[f"_{each}"](options, to, (client, quick))
     if "sqlite" in options.only and engine != "sqlite":
         environment = {**os.environ, "BENCH_ENGINE": "sqlite"}
         more = ["--rounds", str(options.rounds), "--few", str(options.few)]
@@ -68,19 +76,19 @@ def main() -> None:
         subprocess.run(command, env=environment, check=True)
 
 
-def _few(options: Any, to: Receiver, client: Bare) -> None:
+def _few(options: Any, to: Receiver, clients: Clients) -> None:
     name = _name(f"{options.few} waiting")
     with endpoints_of(to) as endpoints, world.worker() as worker:
-        ours, theirs = _take_turns(options.rounds, options.few, endpoints, worker, to, client)
+        ours, theirs = _take_turns(options.rounds, options.few, endpoints, worker, to, clients)
     _compare(name, ours, theirs, target=0.3 if os.environ["BENCH_ENGINE"] == "sqlite" else 0.6)
 
 
-def _many(options: Any, to: Receiver, client: Bare) -> None:
+def _many(options: Any, to: Receiver, clients: Clients) -> None:
     name = _name(f"{options.many} waiting")
     with endpoints_of(to) as endpoints, world.worker() as worker:
         memory: list[float] = []
         ours, theirs = _take_turns(
-            max(1, options.rounds // 3), options.many, endpoints, worker, to, client, memory
+            max(1, options.rounds // 3), options.many, endpoints, worker, to, clients, memory
         )
         most = worker.memory("VmHWM")
     _compare(name, ours, theirs, target=0.6)
@@ -90,9 +98,9 @@ def _many(options: Any, to: Receiver, client: Bare) -> None:
     _say(f"{name}: grown from its second quarter to its last, MB", "flat", grown)
 
 
-def _settled(options: Any, to: Receiver, client: Bare) -> None:
+def _settled(options: Any, to: Receiver, clients: Clients) -> None:
     """Compare a table full of rows that are over with an empty one, in two databases."""
-    del client
+    del clients
     with endpoints_of(to) as endpoints, _other_side() as other:
         world.settled(endpoints, count=options.settled)
         with world.worker() as worker:
@@ -132,8 +140,12 @@ def _rate_of(side: "subprocess.Popen[str]", count: int) -> float:
     return float(side.stdout.readline())
 
 
-def _latency(options: Any, to: Receiver, client: Bare) -> None:
-    """Save an object 20 times a second, and see when its message arrives."""
+def _latency(options: Any, to: Receiver, clients: Clients) -> None:
+    """Save an object 20 times a second, and see when its message arrives.
+
+    Of the transaction's end two moments are known: before the commit, and after it has returned,
+    with what recording takes and the database's disk between them.
+    """
     from django.db import transaction  # noqa: PLC0415  # models exist only after setup()
 
     from benchmarks import resource  # noqa: PLC0415  # as above
@@ -141,13 +153,13 @@ def _latency(options: Any, to: Receiver, client: Bare) -> None:
     from drf_webhooks.session import disable_webhooks  # noqa: PLC0415  # as above
     from tests.factories import make_deposit  # noqa: PLC0415  # as above
 
-    del client
+    del clients
     resource.declare(serialize="snapshot")
     with disable_webhooks():
         deposit = make_deposit()
     Endpoint.objects.create(url=to.url("/latency"), event_types=["core.deposit.*"])
     count = int(options.seconds * 20)
-    said = []
+    before, after = [], []
     with world.worker():
         to.forget()
         began = time.monotonic()
@@ -156,17 +168,19 @@ def _latency(options: Any, to: Receiver, client: Bare) -> None:
             with transaction.atomic():
                 deposit.note = str(number)
                 deposit.save()
-                said.append(time.monotonic())
+                before.append(time.monotonic())
+            after.append(time.monotonic())
         to.wait_for(count)
         world.wait_until_settled()
-    waits = _waits(to, said)
+    waits = {"committed": _waits(to, after), "saved": _waits(to, before)}
     Endpoint.objects.all().delete()
     world.empty()
     is_polled = os.environ["BENCH_ENGINE"] != "postgresql"
-    for part, most in ((50, 10), (99, 40)):
-        target = "polled" if is_polled else f"≤ {most}"
-        cut = statistics.quantiles(waits, n=100)[part - 1] * 1000
-        _say(_name(f"commit to arrival, 20 a second, p{part}, ms"), target, cut)
+    for since, seconds in waits.items():
+        for part, most in ((50, 10), (99, 40)):
+            target = "polled" if is_polled else f"≤ {most}" if since == "committed" else ""
+            cut = statistics.quantiles(seconds, n=100)[part - 1] * 1000
+            _say(_name(f"{since} to arrival, 20 a second, p{part}, ms"), target, cut)
 
 
 def _waits(to: Receiver, said: list[float]) -> list[float]:
@@ -178,8 +192,8 @@ def _waits(to: Receiver, said: list[float]) -> list[float]:
     return [arrived[event.message_id] - at for event, at in zip(events, said, strict=True)]
 
 
-def _slow(options: Any, to: Receiver, client: Bare) -> None:
-    del client
+def _slow(options: Any, to: Receiver, clients: Clients) -> None:
+    del clients
     count = options.few * 3
     with (
         endpoints_of(to, "/wait/100", count=_SLOW_IN_AIR) as endpoints,
@@ -211,22 +225,26 @@ def _take_turns(
     endpoints: list[Any],
     worker: Worker,
     to: Receiver,
-    client: Bare,
+    clients: Clients,
     memory: list[float] | None = None,
-) -> tuple[list[Round], list[Round]]:
+) -> tuple[list[Round], list[list[Round]]]:
     urls = [each.url for each in endpoints]
-    ours, theirs = [], []
+    ours: list[Round] = []
+    theirs: list[list[Round]] = [[] for _ in clients]
     for turn in range(rounds + 1):
         is_warm = turn > 0  # the first ones open connections
         some = count if is_warm else min(count, 1000)
         mine = deliver(some, endpoints, worker, to, memory=memory if is_warm else None)
         to.forget()
-        before = world.busy(client.pid)
-        client.post(urls, _BODY, count=min(some, 20_000), concurrency=_IN_AIR)
-        cpu = world.busy(client.pid) - before
+        theirs_now = []
+        for each in clients:
+            cpu = each.post(urls, _BODY, count=min(some, 20_000), concurrency=_IN_AIR)
+            theirs_now.append(Round(to.arrivals().rate, cpu))
+            to.forget()
         if is_warm:
             ours.append(mine)
-            theirs.append(Round(to.arrivals().rate, cpu / min(some, 20_000)))
+            for side, one in zip(theirs, theirs_now, strict=True):
+                side.append(one)
     return ours, theirs
 
 
@@ -243,25 +261,28 @@ def deliver(
     if not keep:
         world.empty()
     to.forget()
-    statements, cpu = worker.statements(), world.busy(worker.pid)
+    statements, cpu = worker.statements(), busy(worker.pid)
     world.fill(endpoints, _BODY, count=count)
     to.wait_for(count, meanwhile=lambda: memory is None or memory.append(worker.memory()))
     world.wait_until_settled()
     return Round(
         to.arrivals().rate,
-        (world.busy(worker.pid) - cpu) / count,
+        (busy(worker.pid) - cpu) / count,
         (worker.statements() - statements) / count,
     )
 
 
-def _compare(name: str, ours: list[Round], theirs: list[Round], *, target: float) -> None:
-    rate, bare_rate = (statistics.median(each.rate for each in side) for side in (ours, theirs))
-    cpu, bare_cpu = (statistics.median(each.cpu for each in side) for side in (ours, theirs))
+def _compare(name: str, ours: list[Round], theirs: list[list[Round]], *, target: float) -> None:
+    sides = (ours, *theirs)
+    rate, bare_rate, quick_rate = (statistics.median(each.rate for each in side) for side in sides)
+    cpu, bare_cpu, quick_cpu = (statistics.median(each.cpu for each in side) for side in sides)
     _say(f"{name}: deliveries a second", "", rate)
     _say(f"{name}: the bare client, a second", "", bare_rate)
     _say(f"{name}: rate, of the bare client's", f"≥ {target}", rate / bare_rate)
+    _say(f"{name}: the same, if that has the worker's loop", "", rate / quick_rate)
     _say(f"{name}: CPU of one, µs", "", cpu * 1e6)
     _say(f"{name}: CPU, of the bare client's", "≤ 2", cpu / bare_cpu)
+    _say(f"{name}: the same, if that has the worker's loop", "", cpu / quick_cpu)
     most = statistics.median(each.statements for each in ours)
     _say(f"{name}: statements of one", "≤ 0.1", most)
 

@@ -19,9 +19,8 @@ from django.db import connection, transaction
 
 from benchmarks.counting import Counter
 
-__all__ = ["Worker", "busy", "database", "empty", "fill", "settled", "worker"]
+__all__ = ["Worker", "database", "empty", "fill", "settled", "worker"]
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _ROWS = 2000
 _LOCAL = {"ALLOWED_NETWORKS": ["127.0.0.0/8"]}
 
@@ -54,12 +53,6 @@ def database(engine: str) -> Iterator[str]:
         else:
             with connection._nodb_cursor() as cursor:
                 cursor.execute(f"DROP DATABASE {quoted}")
-
-
-def busy(pid: int) -> float:
-    """Return how many seconds of CPU a process has used."""
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / _TICKS
 
 
 class Worker:

@@ -104,6 +104,8 @@ class Delivery(models.Model):
     event = models.ForeignKey(
         "drf_webhooks.Event",
         on_delete=models.CASCADE,
+        # The constraint below has one that begins with it.
+        db_index=False,
         related_name="deliveries",
         verbose_name=_("event"),
     )

@@ -210,7 +210,7 @@ class Event(models.Model):
     )
     body = models.BinaryField(_("body"), null=True)
     session = models.UUIDField(_("session"), null=True)
-    held_until = models.DateTimeField(_("held until"), null=True, db_index=True)
+    held_until = models.DateTimeField(_("held until"), null=True)
     recheck_at = models.DateTimeField(
         _("recheck at"),
         null=True,
@@ -236,6 +236,11 @@ class Event(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["resource", "object_key"], name="drf_webhooks_event_object"),
             models.Index(fields=["created_at"], name="drf_webhooks_event_created"),
+            SparseIndex(
+                fields=["held_until"],
+                condition=models.Q(held_until__isnull=False),
+                name="drf_webhooks_event_held",
+            ),
             SparseIndex(
                 fields=["recheck_at"],
                 condition=models.Q(recheck_at__isnull=False),

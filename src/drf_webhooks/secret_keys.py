@@ -3,6 +3,7 @@
 import base64
 import binascii
 import secrets
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 
@@ -17,6 +18,7 @@ def generate() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+@lru_cache(maxsize=1024)
 def decode(text: str) -> bytes:
     """Return the key's bytes.
 

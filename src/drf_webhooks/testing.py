@@ -10,7 +10,7 @@ from django.db import connections, router
 
 from drf_webhooks import notices, outbox, pipeline
 from drf_webhooks.audit import audit
-from drf_webhooks.delivery import worker
+from drf_webhooks.delivery import batches
 from drf_webhooks.models import Event
 from drf_webhooks.receiver_server import WebhookReceiver
 from drf_webhooks.registry import registry
@@ -144,4 +144,4 @@ def deliver_now(using: str = "default") -> int:
     def keep_house() -> int:
         return pipeline.keep_house(using) + notices.tell(using)
 
-    return worker.deliver_now(using, housekeeping=keep_house)
+    return batches.deliver_now(using, housekeeping=keep_house)

@@ -16,10 +16,10 @@ from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.leases import Leased, hand_back, lease
 from drf_webhooks.delivery.lost import end_lost
 from drf_webhooks.delivery.results import Result, settle
-from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.transport import Answer, Failure
+from drf_webhooks.delivery.sender import attempt, attempted, judge
+from drf_webhooks.delivery.transport import Answer, Failure, Transport
 from drf_webhooks.delivery.wakeup import Listener
-from drf_webhooks.delivery.worker import Worker, _attempted
+from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event
 from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver, deliver_now
@@ -295,17 +295,16 @@ def test_results_are_kept_when_they_cannot_be_stored() -> None:
     blocked: list[Callable[..., Any]] = []
 
     class Failing(Worker):
-        async def _settle(self) -> None:
+        async def _settle(self) -> int:
             if self._done and not blocked:
                 blocked.append(self._settle)
                 self._done = [*self._done]
                 Attempt.objects.model._meta.db_table = "there_is_no_such_table"
                 try:
-                    await super()._settle()
+                    return await super()._settle()
                 finally:
                     Attempt.objects.model._meta.db_table = "drf_webhooks_attempt"
-            else:
-                await super()._settle()
+            return await super()._settle()
 
     with WebhookReceiver() as receiver:
         make_deliveries(2, receiver.url)
@@ -426,13 +425,13 @@ def test_a_claim_that_fails_is_made_again() -> None:
     blocked: list[bool] = []
 
     class Failing(Worker):
-        async def _claim(self, *, only_air: bool) -> int:
+        async def _claim(self, transport: Transport, *, only_air: bool) -> int | None:
             if blocked:
-                return await super()._claim(only_air=only_air)
+                return await super()._claim(transport, only_air=only_air)
             blocked.append(True)
             Delivery._meta.db_table = "there_is_no_such_table"
             try:
-                return await super()._claim(only_air=only_air)
+                return await super()._claim(transport, only_air=only_air)
             finally:
                 Delivery._meta.db_table = "drf_webhooks_delivery"
 
@@ -500,7 +499,7 @@ def test_a_defect_of_ours_costs_one_attempt(caplog: pytest.LogCaptureFixture) ->
     make_deliveries(1)
     (leased,) = claim()
 
-    found = asyncio.run(_attempted(leased, Broken(), config()))
+    found = asyncio.run(attempted(leased, Broken(), config()))
 
     assert (found.state, found.error) == (Delivery.State.WAITING, "internal_error")
     assert "ZeroDivisionError" in found.detail
@@ -663,3 +662,36 @@ def test_a_worker_that_nobody_wakes_polls(settings: Any) -> None:
     asyncio.run(asyncio.wait_for(worker.run(), 30))
 
     assert calls == 3
+
+
+def test_the_next_of_an_object_follows_at_once() -> None:
+    """E60: of an endpoint with ordering one waits for the other, not for the worker to poll."""
+    with disable_webhooks():
+        deposit = make_deposit()
+    receiver = WebhookReceiver()
+
+    class Stopping(Worker):
+        async def _settle(self) -> int:
+            settled = await super()._settle()
+            if len(receiver.requests) == 4:
+                self.stop()
+            return settled
+
+    with (
+        receiver,
+        override_settings(
+            DRF_WEBHOOKS={
+                "POLL_INTERVAL": timedelta(hours=1),
+                "ALLOWED_NETWORKS": ["127.0.0.0/8"],
+            }
+        ),
+    ):
+        Endpoint.objects.create(
+            url=receiver.url, event_types=["core.deposit.updated"], ordering="object"
+        )
+        for number in range(4):
+            deposit.note = str(number)
+            deposit.save()
+        asyncio.run(asyncio.wait_for(Stopping("default", housekeeping=int).run(), 60))
+
+    assert Delivery.objects.filter(state="delivered").count() == 4

@@ -79,11 +79,12 @@ class Trip:
 
     def timing(self) -> Timing:
         """Return how long the parts took, as far as they came to an end."""
-        ready_at = self.ready_at if self.is_new else self.began
+        if not self.is_new:
+            return Timing(None, None, _between(self.began, self.first_byte_at))
         return Timing(
             look_up=_between(self.connecting_at, self.found_at),
             connect=_between(self.found_at or self.connecting_at, self.ready_at),
-            answer=_between(ready_at, self.first_byte_at),
+            answer=_between(self.ready_at, self.first_byte_at),
         )
 
 

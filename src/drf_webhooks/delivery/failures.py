@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 __all__ = ["ERRORS", "NO_TIMING", "Failure", "Timing"]
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """How long the parts of a request took; ``None`` for parts that there were not.
 
     The first two are ``None`` on a connection that was open already.
@@ -61,7 +61,7 @@ ERRORS: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Failure:
     """Why there is no answer: a key of ``ERRORS``, and the details."""
 

@@ -19,7 +19,7 @@ from drf_webhooks.exceptions import FormatError
 __all__ = ["CloudEvents", "Format", "Json", "Message", "Xml", "format_named", "names", "problem"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Message:
     """What a format may use.
 

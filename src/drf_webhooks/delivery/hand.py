@@ -1,8 +1,9 @@
 """What a worker has in hand: deliveries in the air, and those that are leased to follow."""
 
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from drf_webhooks.delivery.leases import Leased
@@ -10,16 +11,30 @@ from drf_webhooks.delivery.leases import Leased
 __all__ = ["Hand"]
 
 #: How many times as many as are in the air may be ready: what is sent while a claim runs.
-_AHEAD = 2
+_AHEAD = 6
+#: When so many times as many are ready, more are leased: a claim takes a while.
+_LOW = 4
 #: An endpoint that takes something within this may have deliveries leased ahead of its limit.
 _QUICK = timedelta(milliseconds=50)
+
+
+@dataclass(slots=True)
+class _Line:
+    """What a worker has of one endpoint, while it has anything."""
+
+    in_air: int = 0
+    in_hand: int = 0
+    #: The endpoint's limit if it is quick, or 0.
+    quick: int = 0
+    #: Whether its last result was a failure.
+    has_failed: bool = False
 
 
 class Hand:
     """Deliveries that this worker holds a lease on; moments are of a monotonic clock.
 
     Args:
-        size: How many may be in the air; twice as many may be ready.
+        size: How many may be in the air; six times as many may be ready.
         patience: How long a lease may be old when its attempt begins.
 
     """
@@ -27,30 +42,26 @@ class Hand:
     def __init__(self, size: int, *, patience: timedelta) -> None:
         self._size = size
         self._patience = patience.total_seconds()
-        self._ready: deque[tuple[Leased, float]] = deque()
+        self._ready: deque[tuple[Leased, float, _Line]] = deque()
         self._late: list[Leased] = []
-        self._in_air: Counter[uuid.UUID] = Counter()
-        self._in_hand: Counter[uuid.UUID] = Counter()
-        #: Endpoints that are quick, with their limits.
-        self._quick: dict[uuid.UUID, int] = {}
-        #: Endpoints whose last result was a failure, while something of theirs is in hand.
-        self._failed: set[uuid.UUID] = set()
-        self._flying = 0
+        self._lines: dict[uuid.UUID, _Line] = {}
+        #: How many are in the air.
+        self.flying = 0
 
     @property
     def room(self) -> int:
         """How many more may be leased."""
-        return max(0, (1 + _AHEAD) * self._size - self._flying - len(self._ready))
+        return max(0, (1 + _AHEAD) * self._size - self.flying - len(self._ready))
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is in the air and nothing ready."""
-        return not self._in_hand
+        return not self._lines
 
     @property
     def is_low(self) -> bool:
         """Whether it is time to lease more: not for a few, as that costs the same as for many."""
-        return len(self._ready) <= self._size
+        return len(self._ready) <= _LOW * self._size
 
     @property
     def has_more(self) -> bool:
@@ -63,29 +74,30 @@ class Hand:
         An endpoint that is quick gets as many again, to follow at once. One that is not would
         only keep them from other workers.
         """
-        return {
-            endpoint: count - self._quick.get(endpoint, 0)
-            for endpoint, count in self._in_hand.items()
-        }
+        return {endpoint: line.in_hand - line.quick for endpoint, line in self._lines.items()}
 
     def take(self, leased: Sequence[Leased], *, now: float) -> None:
         """Add what was leased at a moment."""
         until = now + self._patience
-        self._ready.extend((each, until) for each in leased)
-        self._in_hand.update(each.endpoint for each in leased)
+        for each in leased:
+            line = self._lines.get(each.endpoint)
+            if line is None:
+                line = self._lines[each.endpoint] = _Line()
+            line.in_hand += 1
+            self._ready.append((each, until, line))
 
     def next(self, *, now: float) -> Leased | None:
         """Return what is to be sent next, or ``None`` while there is no room in the air."""
-        if self._flying >= self._size:
+        if self.flying >= self._size:
             return None
-        for place, (leased, until) in enumerate(self._ready):
+        for place, (leased, until, line) in enumerate(self._ready):
             if now > until:
                 self._drop_late(now)
                 return self.next(now=now)
-            if self._in_air[leased.endpoint] < leased.limit:
+            if line.in_air < leased.limit:
                 del self._ready[place]
-                self._in_air[leased.endpoint] += 1
-                self._flying += 1
+                line.in_air += 1
+                self.flying += 1
                 return leased
         return None
 
@@ -94,29 +106,24 @@ class Hand:
 
         What else was leased with them may not know of these.
         """
-        if not is_taken:
-            self._failed.add(leased.endpoint)
-            return False
-        has_failed = leased.endpoint in self._failed
-        self._failed.discard(leased.endpoint)
-        return has_failed
+        line = self._lines[leased.endpoint]
+        has_failed, line.has_failed = line.has_failed, not is_taken
+        return is_taken and has_failed
 
     def landed(self, leased: Leased, *, took: timedelta | None) -> None:
         """Take note that an attempt is over; ``None`` if it failed or was broken off."""
-        self._flying -= 1
-        _less(self._in_air, leased.endpoint)
-        if took is not None and took <= _QUICK:
-            self._quick[leased.endpoint] = leased.limit
-        else:
-            self._quick.pop(leased.endpoint, None)
-        self._forget(leased)
+        self.flying -= 1
+        line = self._lines[leased.endpoint]
+        line.in_air -= 1
+        line.quick = leased.limit if took is not None and took <= _QUICK else 0
+        self._forget(leased, line)
 
     def drop(self) -> list[Leased]:
         """Return what was not begun, which is no longer in hand."""
-        dropped = [leased for leased, _ in self._ready]
+        dropped = [leased for leased, _, _ in self._ready]
+        for leased, _, line in self._ready:
+            self._forget(leased, line)
         self._ready.clear()
-        for each in dropped:
-            self._forget(each)
         return dropped + self.drop_late()
 
     def drop_late(self) -> list[Leased]:
@@ -125,21 +132,14 @@ class Hand:
         return late
 
     def _drop_late(self, now: float) -> None:
-        late = [leased for leased, until in self._ready if now > until]
+        late = [each for each in self._ready if now > each[1]]
         self._ready = deque(each for each in self._ready if now <= each[1])
-        self._late += late
-        for each in late:
-            self._forget(each)
+        for leased, _, line in late:
+            self._late.append(leased)
+            self._forget(leased, line)
 
-    def _forget(self, leased: Leased) -> None:
-        _less(self._in_hand, leased.endpoint)
-        if leased.endpoint not in self._in_hand:
-            self._quick.pop(leased.endpoint, None)
-            self._failed.discard(leased.endpoint)
-
-
-def _less(counts: Counter[uuid.UUID], key: uuid.UUID) -> None:
-    """Count one less, and keep no zeros: endpoints come and go."""
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]
+    def _forget(self, leased: Leased, line: _Line) -> None:
+        line.in_hand -= 1
+        if not line.in_hand:
+            # Endpoints come and go.
+            del self._lines[leased.endpoint]

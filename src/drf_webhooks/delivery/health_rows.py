@@ -37,10 +37,11 @@ _KINDS = {
 _COLUMNS = [each.name for each in dataclasses.fields(Health)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Standing:
     """How a delivery's endpoint stood when the delivery was leased, and what holds for it.
 
+    Not changed once made, as :class:`~drf_webhooks.delivery.leases.Leased` is not.
     ``round`` is the round of the ramp that it belongs to, if it belongs to one.
     """
 

@@ -4,7 +4,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -13,8 +13,8 @@ from django.db.models import Case, F, QuerySet, Value, When
 from drf_webhooks.clock import Clock, database_now
 from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
 from drf_webhooks.delivery.lost import end_lost
-from drf_webhooks.delivery.rates import admit
-from drf_webhooks.delivery.rows import among
+from drf_webhooks.delivery.rates import within_rates
+from drf_webhooks.delivery.rows import among, as_array
 from drf_webhooks.delivery.subscribers import Subscriber, full_of, room_of, subscribers
 from drf_webhooks.delivery.turns import (
     Due,
@@ -23,15 +23,19 @@ from drf_webhooks.delivery.turns import (
     due_in_order,
     endpoints_in_turn,
     interleave,
+    shares,
 )
 from drf_webhooks.models import Delivery, Endpoint, Event
 
 __all__ = ["Claim", "Leased", "claim", "hand_back", "lease"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leased:
-    """A delivery that this worker holds, with all that sending it needs."""
+    """A delivery that this worker holds, with all that sending it needs.
+
+    Not changed once made. Not frozen either: to make one would cost three times as much.
+    """
 
     delivery: int
     fence: int
@@ -55,7 +59,9 @@ class Leased:
     sequence: int | None = None
     #: How many may be in the air of this endpoint, for one worker.
     limit: int = 1
-    #: Whether the rest of its object waits if this delivery is dead, with ordering.
+    #: Whether others of its object wait for it.
+    is_ordered: bool = False
+    #: Whether they wait on if this delivery is dead.
     blocks: bool = False
 
     def unwell(self) -> "Leased":
@@ -97,9 +103,10 @@ class _Taken(NamedTuple):
     attempt_count: int
     event: uuid.UUID
     endpoint: uuid.UUID
-    created_at: datetime
     is_by_hand: bool
-    now: datetime
+    is_ordered: bool
+    #: In seconds.
+    age: float
 
 
 #: A lease need not outlive a crash of the server: a delivery whose lease is forgotten is due.
@@ -110,11 +117,11 @@ UPDATE {table} d SET due_at = STATEMENT_TIMESTAMP() + %s, leased_at = STATEMENT_
     fence = d.fence + 1
 FROM (
     SELECT id FROM {table}
-    WHERE id = ANY(%s) AND due_at <= STATEMENT_TIMESTAMP() AND leased_at IS NULL
+    WHERE id = ANY(%s::bigint[]) AND due_at <= STATEMENT_TIMESTAMP() AND leased_at IS NULL
     FOR UPDATE SKIP LOCKED
 ) free, quick WHERE d.id = free.id
-RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.created_at, d.is_by_hand,
-    STATEMENT_TIMESTAMP()
+RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.is_by_hand,
+    d.order_key IS NOT NULL, EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - d.created_at)::float8
 """
 
 
@@ -173,17 +180,23 @@ def claim(
         lanes, is_over = endpoints_in_turn(turns, using=using)
         endpoints = subscribers({key for some in lanes.values() for key in some}, using=using)
         room = room_of(endpoints, each=each, in_air=in_air)
-        share = 2 * -(-limit // max(1, len(room)))
-        wanted = {key: min(count, share) for key, count in room.items()}
+        wanted = shares(room, _groups(endpoints), limit=limit)
         due = due_by_turns(wanted, lanes, using=using, after=turns.served)
         turns.is_vain = turns.is_vain and not due
         if is_over and turns.is_vain:
             # Nothing that may be sent: whether there is a crowd still is to be seen.
             turns.is_crowded = False
             is_all = full_of(endpoints, room) == frozenset()
-    due = [row for row in due if _may_be_sent(row, endpoints)]
+    open_ones = {key for key, row in endpoints.items() if row.is_open}
+    by_hand = Delivery.Lane.BY_HAND.value
+    # What a person asks for is sent all the same.
+    due = [
+        row
+        for row in due
+        if row.endpoint in open_ones or (row.lane == by_hand and row.endpoint in endpoints)
+    ]
     chosen = _chosen(due, endpoints, room, limit=limit, each=each, in_air=in_air, turns=turns)
-    chosen, again_in = _within_rates(chosen, endpoints, using=using, rate=rate)
+    chosen, again_in = within_rates(chosen, endpoints, using=using, rate=rate)
     if not chosen:
         full = full_of(endpoints, room)
         return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
@@ -201,12 +214,6 @@ def claim(
     return Claim(leased, is_all=is_all and len(chosen) == len(due), again_in=again_in)
 
 
-def _may_be_sent(row: Due, endpoints: Mapping[uuid.UUID, Subscriber]) -> bool:
-    """Tell whether an endpoint takes a delivery; what a person asks for is sent all the same."""
-    endpoint = endpoints.get(row.endpoint)
-    return endpoint is not None and (row.lane == Delivery.Lane.BY_HAND or endpoint.is_open)
-
-
 def _chosen(
     due: Sequence[Due],
     endpoints: Mapping[uuid.UUID, Subscriber],
@@ -220,46 +227,28 @@ def _chosen(
     """Choose by turns, after what a person asks for: that waits for nobody, and is little."""
     counts = Counter(in_air)
     by_hand: list[Due] = []
+    others: list[Due] = []
+    lane = Delivery.Lane.BY_HAND.value
     for row in due:
-        is_by_hand = row.lane == Delivery.Lane.BY_HAND and len(by_hand) < limit
-        if is_by_hand and counts[row.endpoint] < endpoints[row.endpoint].limit(each):
+        if row.lane != lane:
+            others.append(row)
+        elif len(by_hand) < limit and counts[row.endpoint] < endpoints[row.endpoint].limit(each):
             counts[row.endpoint] += 1
             by_hand.append(row)
     used = Counter(row.endpoint for row in by_hand)
-    others = [row for row in due if row.lane != Delivery.Lane.BY_HAND]
-    left = {key: count - used[key] for key, count in room.items()}
-    groups = {key: key if row.owner is None else row.owner for key, row in endpoints.items()}
+    left = {key: count - used[key] for key, count in room.items()} if used else room
     most = limit - len(by_hand)
-    return by_hand + interleave(others, left, groups, limit=most, after=turns.served)
+    return by_hand + interleave(others, left, _groups(endpoints), limit=most, after=turns.served)
+
+
+def _groups(endpoints: Mapping[uuid.UUID, Subscriber]) -> dict[uuid.UUID, Any]:
+    """Return whose turn each endpoint shares: that of its owner, or its own."""
+    return {key: key if row.owner is None else row.owner for key, row in endpoints.items()}
 
 
 def _free(ids: Sequence[int], using: str) -> QuerySet[Delivery]:
     rows = Delivery.objects.using(using).filter(pk__in=ids, due_at__lte=Clock())
     return rows.filter(leased_at__isnull=True)
-
-
-def _within_rates(
-    chosen: Sequence[Due],
-    endpoints: Mapping[uuid.UUID, Subscriber],
-    *,
-    using: str,
-    rate: float | None,
-) -> tuple[list[Due], timedelta | None]:
-    """Leave out what would be too much for a second; costs nothing where there are no rates."""
-    counts = Counter(each.endpoint for each in chosen)
-    rates = {key: endpoints[key].rate or rate for key in counts}
-    wanted = {key: (counts[key], most) for key, most in rates.items() if most}
-    if not wanted:
-        return list(chosen), None
-    admitted, again_in = admit(wanted, using=using)
-    kept = []
-    for each in chosen:
-        if each.endpoint in wanted:
-            if not admitted.get(each.endpoint):
-                continue
-            admitted[each.endpoint] -= 1
-        kept.append(each)
-    return kept, None if len(kept) == len(chosen) else again_in
 
 
 def _take(
@@ -276,7 +265,11 @@ def _take(
         What was leased, and the numbers of the rounds in which recovering endpoints take part.
 
     """
-    needs_round = {row.delivery: row.endpoint for row in chosen if _is_of(row, recovering)}
+    needs_round = (
+        {row.delivery: row.endpoint for row in chosen if _is_of(row, recovering)}
+        if recovering
+        else {}
+    )
     lost = [row.delivery for row in chosen if row.is_lost]
     if not (needs_round or lost):
         return _taken([row.delivery for row in chosen], using=using, length=length), {}
@@ -307,7 +300,7 @@ def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]
     connection = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            held: list[Any] = [length, list(ids)]
+            held: list[Any] = [length, as_array(ids)]
             # A transaction of the caller's keeps its own way to commit.
             mine = "current_setting('synchronous_commit')"
             commit = mine if connection.in_atomic_block else "'off'"
@@ -324,16 +317,19 @@ def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]
         until = now + length + timedelta(microseconds=uuid.uuid4().int % 1_000_000)
         rows.update(due_at=until, leased_at=now, fence=F("fence") + 1)
         marked = Delivery.objects.using(using).filter(pk__in=ids, due_at=until)
-        fields = (
-            "pk",
-            "fence",
-            "attempt_count",
-            "event",
-            "endpoint",
-            "created_at",
-            "is_by_hand",
-        )
-        return [_Taken._make((*row, now)) for row in marked.values_list(*fields)]
+        return [
+            _Taken(
+                row.pk,
+                row.fence,
+                row.attempt_count,
+                row.event_id,
+                row.endpoint_id,
+                row.is_by_hand,
+                row.order_key is not None,
+                (now - row.created_at).total_seconds(),
+            )
+            for row in marked
+        ]
 
 
 def _events(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Event]:
@@ -354,7 +350,7 @@ def _leased(
         delivery=row.delivery,
         fence=row.fence,
         attempt_count=row.attempt_count,
-        age=max(row.now - row.created_at, timedelta(0)),
+        age=timedelta(seconds=max(row.age, 0.0)),
         message_id=Event.message_id_of(row.event),
         object_key=event.object_key,
         body=b"" if event.body is None else bytes(event.body),
@@ -377,6 +373,7 @@ def _leased(
         traceparent=event.traceparent,
         sequence=event.sequence,
         limit=endpoint.limit(each),
+        is_ordered=row.is_ordered,
         blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
     )
 

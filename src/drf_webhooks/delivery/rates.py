@@ -2,15 +2,18 @@
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from django.db import connections, transaction
 
 from drf_webhooks.clock import database_now
+from drf_webhooks.delivery.subscribers import Subscriber
+from drf_webhooks.delivery.turns import Due
 from drf_webhooks.models import Endpoint
 
-__all__ = ["BURST", "admit"]
+__all__ = ["BURST", "admit", "within_rates"]
 
 #: What an endpoint may get at once, as a part of what it may get in a second.
 BURST = timedelta(milliseconds=100)
@@ -49,3 +52,29 @@ def admit(
         Endpoint.objects.using(using).bulk_update(endpoints, ["rate_from"])
     longest = max(1 / rate for _, rate in wanted.values())
     return admitted, max(BURST, timedelta(seconds=longest / 2))
+
+
+def within_rates(
+    chosen: Sequence[Due],
+    endpoints: Mapping[uuid.UUID, Subscriber],
+    *,
+    using: str,
+    rate: float | None,
+) -> tuple[list[Due], timedelta | None]:
+    """Leave out what would be too much for a second; costs nothing where there are no rates."""
+    rates = {key: most for key, row in endpoints.items() if (most := row.rate or rate)}
+    if not rates:
+        return list(chosen), None
+    counts = Counter(each.endpoint for each in chosen)
+    wanted = {key: (counts[key], most) for key, most in rates.items() if counts[key]}
+    if not wanted:
+        return list(chosen), None
+    admitted, again_in = admit(wanted, using=using)
+    kept = []
+    for each in chosen:
+        if each.endpoint in wanted:
+            if not admitted.get(each.endpoint):
+                continue
+            admitted[each.endpoint] -= 1
+        kept.append(each)
+    return kept, None if len(kept) == len(chosen) else again_in

@@ -25,9 +25,12 @@ logger = logging.getLogger(__name__)
 _REASON = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
-    """What came of one attempt. ``wait`` is set if there is to be another one."""
+    """What came of one attempt. ``wait`` is set if there is to be another one.
+
+    Not changed once made, as a lease is not.
+    """
 
     leased: Leased
     started_at: datetime
@@ -43,6 +46,15 @@ class Result:
     body: bytes = b""
     end: str = ""
     timing: Timing = NO_TIMING
+
+    @property
+    def leads_on(self) -> bool:
+        """Whether something of the same endpoint may be due now that was not before.
+
+        A round of its recovery is over, or soon will be; or the next of the object may go.
+        """
+        is_head = self.leased.is_ordered and not self.keeps_place
+        return is_head or self.leased.standing.round is not None
 
     @property
     def keeps_place(self) -> bool:

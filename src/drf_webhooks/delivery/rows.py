@@ -4,7 +4,7 @@ A parameter for each value of each row costs the driver more than sending the re
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.models import Model, QuerySet
 from django.db.models.expressions import RawSQL
 
-__all__ = ["among", "as_json", "insert"]
+__all__ = ["among", "as_array", "as_json", "insert"]
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -26,10 +26,10 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.6f} seconds"
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, timedelta):
-        return f"{value // timedelta(microseconds=1)} microseconds"
     return f"\\x{bytes(value).hex()}"
 
 
@@ -40,7 +40,12 @@ def among(model: type[Model], keys: Collection[Any], *, using: str) -> QuerySet[
     if connection.vendor != "postgresql":
         return rows.filter(pk__in=keys)
     kind = model._meta.pk.rel_db_type(connection)
-    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{kind}[])", [list(keys)]))  # noqa: S611  # a type of our own column
+    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{kind}[])", [as_array(keys)]))  # noqa: S611  # a type of our own column
+
+
+def as_array(keys: Iterable[Any]) -> str:
+    """Return keys, which are numbers or UUIDs, as PostgreSQL's text of an array."""
+    return "{" + ",".join(map(str, keys)) + "}"
 
 
 def insert(model: type[Model], rows: Sequence[Mapping[str, Any]], *, using: str) -> None:

@@ -1,5 +1,6 @@
 """One attempt: sign, send, judge."""
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from drf_webhooks import secret_keys
 from drf_webhooks.conf import Config
 from drf_webhooks.delivery.formats import Message, format_named, source
 from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.observing import observed
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.retries import retry_after, wait_before_next
 from drf_webhooks.delivery.signing import sign
@@ -18,7 +20,9 @@ from drf_webhooks.exceptions import FormatError
 from drf_webhooks.models import Delivery
 from drf_webhooks.overrides import rules
 
-__all__ = ["Verdict", "attempt", "judge"]
+__all__ = ["Verdict", "attempt", "attempted", "judge"]
+
+logger = logging.getLogger(__name__)
 
 _PUT_OFF = (429, 503)
 _GONE = 410
@@ -29,7 +33,14 @@ except PackageNotFoundError:  # pragma: no cover  # run from a source tree that 
     _USER_AGENT = "drf-webhooks"
 
 
-@dataclass(frozen=True)
+_NAMED = {"user-agent": _USER_AGENT}
+
+
+class _RefusedError(Exception):
+    """A delivery that can never be sent; says why."""
+
+
+@dataclass(slots=True)
 class Verdict:
     """What becomes of a delivery after an attempt."""
 
@@ -39,18 +50,48 @@ class Verdict:
     disables: str = ""
 
 
+async def attempted(leased: Leased, transport: Transport, settings: Config) -> Result:
+    """Send a delivery once, with whoever stands around attempts. Raises nothing."""
+    started_at = datetime.now(tz=UTC)
+    try:
+        return await observed(leased, lambda each: attempt(each, transport, settings))
+    except Exception as error:
+        # A defect of ours: the delivery takes its turn again, and the rest goes on.
+        logger.exception("Attempt at delivery %s failed.", leased.delivery)
+        failure = Failure("internal_error", f"{type(error).__name__}: {error}"[:500])
+        verdict = judge(
+            failure,
+            attempts=leased.attempt_count + 1,
+            age=leased.age,
+            now=started_at,
+            chance=random.random(),  # noqa: S311  # jitter
+            settings=settings,
+        )
+        return Result(
+            leased,
+            started_at,
+            timedelta(0),
+            verdict.state,
+            wait=verdict.wait,
+            reason=verdict.reason,
+            error=failure.error,
+            detail=failure.detail,
+        )
+
+
 async def attempt(
     leased: Leased, transport: Transport, settings: Config, *, now: datetime | None = None
 ) -> Result:
     """Send a delivery once, and say what came of it. Raises nothing."""
     started_at = now or datetime.now(tz=UTC)
-    refusal = _refusal(leased)
-    if refusal is not None:
-        return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=refusal)
+    try:
+        key = _key(leased)
+    except _RefusedError as refusal:
+        return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=str(refusal))
     settings = rules(
         settings, event_type=leased.standing.event_type, overrides=leased.standing.overrides
     )
-    outcome = await _sent(leased, transport, settings, started_at)
+    outcome = await _sent(leased, key, transport, settings, started_at)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
         outcome,
@@ -60,7 +101,7 @@ async def attempt(
         chance=random.random(),  # noqa: S311  # jitter
         settings=settings,
     )
-    return Result(
+    result = Result(
         leased,
         started_at,
         max(ended_at - started_at, timedelta(0)),
@@ -68,18 +109,19 @@ async def attempt(
         wait=verdict.wait,
         reason=verdict.reason,
         disables=verdict.disables,
-        status=outcome.status if isinstance(outcome, Answer) else None,
-        error=outcome.error if isinstance(outcome, Failure) else "",
         detail=outcome.detail,
-        headers=outcome.headers if isinstance(outcome, Answer) else (),
-        body=outcome.body if isinstance(outcome, Answer) else b"",
-        end=outcome.end if isinstance(outcome, Answer) else "",
         timing=outcome.timing,
     )
+    if isinstance(outcome, Failure):
+        result.error = outcome.error
+    else:
+        result.status, result.headers = outcome.status, outcome.headers
+        result.body, result.end = outcome.body, outcome.end
+    return result
 
 
 async def _sent(
-    leased: Leased, transport: Transport, settings: Config, now: datetime
+    leased: Leased, key: bytes, transport: Transport, settings: Config, now: datetime
 ) -> Answer | Failure:
     """Write the message in the endpoint's format, sign these bytes, and send them."""
     message = Message(leased.message_id, leased.object_key, leased.body, source(settings))
@@ -95,9 +137,7 @@ async def _sent(
         "accept-encoding": "identity",
         "webhook-id": leased.message_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": sign(
-            secret_keys.decode(leased.secret), event_id=leased.message_id, sent_at=now, body=body
-        ),
+        "webhook-signature": sign(key, event_id=leased.message_id, sent_at=now, body=body),
     }
     if leased.sequence is not None:
         headers["webhook-sequence"] = str(leased.sequence)
@@ -106,6 +146,8 @@ async def _sent(
 
 def _own(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the endpoint's own headers, with our name unless it has another one for us."""
+    if not headers:
+        return _NAMED
     if any(name.lower() == "user-agent" for name in headers):
         return headers
     return {"user-agent": _USER_AGENT, **headers}
@@ -150,14 +192,18 @@ def judge(
     return Verdict(Delivery.State.WAITING, wait=wait)
 
 
-def _refusal(leased: Leased) -> str | None:
-    """Say why a delivery can never be sent, if that is so."""
+def _key(leased: Leased) -> bytes:
+    """Return what a delivery is signed with.
+
+    Raises:
+        _RefusedError: it can never be sent.
+
+    """
     if leased.event_owner is not None and leased.event_owner != leased.endpoint_owner:
-        return "The endpoint's owner does not own the object."
+        raise _RefusedError("The endpoint's owner does not own the object.")
     if not leased.has_body:
-        return "The event has no message."
+        raise _RefusedError("The event has no message.")
     try:
-        secret_keys.decode(leased.secret)
+        return secret_keys.decode(leased.secret)
     except ValueError:
-        return "The endpoint's secret cannot be read."
-    return None
+        raise _RefusedError("The endpoint's secret cannot be read.") from None

@@ -1,7 +1,6 @@
 """Sign what is sent (Standard Webhooks 1.0.0, symmetric signatures ``v1``)."""
 
 import base64
-import hashlib
 import hmac
 from datetime import datetime
 
@@ -25,5 +24,5 @@ def sign(secret: bytes, *, event_id: str, sent_at: datetime, body: bytes) -> str
         msg = f"sent_at is {sent_at!r}, which is naive. Give it a time zone."
         raise ValueError(msg)
     signed = b".".join([event_id.encode(), str(int(sent_at.timestamp())).encode(), body])
-    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    digest = hmac.digest(secret, signed, "sha256")
     return "v1," + base64.b64encode(digest).decode()

@@ -15,6 +15,7 @@ from yarl import URL
 
 from drf_webhooks.conf import Config
 from drf_webhooks.delivery.connections import HEAD_BYTES, Connector, Trip, current
+from drf_webhooks.delivery.deadlines import Deadlines
 from drf_webhooks.delivery.destinations import (
     GuardedResolver,
     LookUp,
@@ -43,7 +44,7 @@ _PROXY_AUTH = 407
 _PIECE_BYTES = 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """What a receiver answered, cut to what is kept.
 
@@ -60,7 +61,10 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         """Return a header's first value; the name in lower case."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
 
 
 class Transport(Protocol):
@@ -86,7 +90,7 @@ class AiohttpTransport:
     def __init__(self, settings: Config, *, ask: LookUp | None = None) -> None:
         self._settings = settings
         self._ask = ask
-        self._seconds = settings.REQUEST_TIMEOUT.total_seconds()
+        self._deadline = Deadlines(settings.REQUEST_TIMEOUT.total_seconds())
         self._proxy = None if settings.PROXY is None else Proxy.parse(settings.PROXY)
         self._client: aiohttp.ClientSession | None = None
         self._client_again: aiohttp.ClientSession | None = None
@@ -155,7 +159,7 @@ class AiohttpTransport:
         kept = bytearray()
         end, detail = End.BROKEN, ""
         try:
-            async with asyncio.timeout(self._seconds):
+            with self._deadline():
                 response = await self._sent(trip, method, self._target(url), headers, body)
                 end = await self._read(response, kept)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -198,15 +202,15 @@ class AiohttpTransport:
         """Read a body as far as it is kept, and to its end if that is near."""
         limit = self._settings.RESPONSE_LOG_BYTES
         skipped = 0
-        while True:
-            chunk = await response.content.readany()
-            if not chunk:
-                return End.CUT if skipped else End.WHOLE
+        content = response.content
+        while not content.at_eof():
+            chunk = await content.readany()
             room = limit - len(kept)
             kept += chunk[:room]
             skipped += max(len(chunk) - room, 0)
             if skipped > _SKIPPED_BYTES:
-                return End.CUT
+                break
+        return End.CUT if skipped else End.WHOLE
 
     def _checked(self, url: str) -> URL:
         """Parse a URL, once, and refuse a host that is an address not to be reached.

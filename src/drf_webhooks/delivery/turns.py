@@ -5,7 +5,7 @@ Why, and what it costs: ``docs/explanation/delivery.md``.
 
 import random
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,7 +15,15 @@ from django.db import connections
 from drf_webhooks.clock import NOW
 from drf_webhooks.models import Delivery, Endpoint
 
-__all__ = ["Due", "Turns", "due_by_turns", "due_in_order", "endpoints_in_turn", "interleave"]
+__all__ = [
+    "Due",
+    "Turns",
+    "due_by_turns",
+    "due_in_order",
+    "endpoints_in_turn",
+    "interleave",
+    "shares",
+]
 
 #: How many rows of each lane are looked at in the order in which they are due, at least.
 WINDOW = 100
@@ -169,8 +177,10 @@ def _turned(endpoints: Sequence[uuid.UUID], after: uuid.UUID) -> list[uuid.UUID]
     """Let a round begin behind an endpoint, or anywhere if that one is not in it any more."""
     if not endpoints:
         return []
-    anywhere = random.randrange(len(endpoints))  # noqa: S311  # a place to begin
-    place = endpoints.index(after) + 1 if after in endpoints else anywhere
+    try:
+        place = endpoints.index(after) + 1
+    except ValueError:
+        place = random.randrange(len(endpoints))  # noqa: S311  # a place to begin
     return [*endpoints[place:], *endpoints[:place]]
 
 
@@ -234,6 +244,20 @@ def _dues(rows: Iterable[Any]) -> list[Due]:
     return [Due(pk, _uuid(endpoint), lane, bool(is_lost)) for pk, endpoint, lane, is_lost in rows]
 
 
+def shares(
+    room: Mapping[uuid.UUID, int], groups: Mapping[uuid.UUID, Any], *, limit: int
+) -> dict[uuid.UUID, int]:
+    """Return how many rows to look at for each endpoint, so that each owner may have its part.
+
+    A quarter more than an equal part, which those may use who wait beside others that have less.
+    """
+    sizes = Counter(groups[key] for key in room)
+    parts = {
+        group: -(-5 * limit // (4 * len(sizes) * endpoints)) for group, endpoints in sizes.items()
+    }
+    return {key: min(count, parts[groups[key]]) for key, count in room.items()}
+
+
 def interleave(
     due: Iterable[Due],
     room: Mapping[uuid.UUID, int],
@@ -253,30 +277,35 @@ def interleave(
 
     """
     lanes: dict[uuid.UUID, tuple[list[Due], list[Due]]] = {}
+    retry = Delivery.Lane.RETRY.value
     for each in due:
-        if room.get(each.endpoint, 0) > 0:
-            first, again = lanes.setdefault(each.endpoint, ([], []))
-            (again if each.lane == Delivery.Lane.RETRY else first).append(each)
-    owners: dict[Any, list[list[Due]]] = {}
+        found = lanes.get(each.endpoint)
+        if found is None:
+            if room.get(each.endpoint, 0) <= 0:
+                continue
+            found = lanes[each.endpoint] = ([], [])
+        found[each.lane == retry].append(each)
+    owners: dict[Any, deque[list[Due]]] = {}
     for endpoint in _turned(list(lanes), after):
         mixed = _mix(*lanes[endpoint])[: room[endpoint]]
-        owners.setdefault(groups[endpoint], []).append(mixed[::-1])
+        owners.setdefault(groups[endpoint], deque()).append(mixed[::-1])
+    turns = deque(owners.values())
     chosen: list[Due] = []
-    while owners and len(chosen) < limit:
-        for owner, queues in list(owners.items()):
-            queue = queues.pop(0)
-            chosen.append(queue.pop())
-            if queue:
-                queues.append(queue)
-            if not queues:
-                del owners[owner]
-            if len(chosen) == limit:
-                break
+    while turns and len(chosen) < limit:
+        endpoints = turns.popleft()
+        queue = endpoints.popleft()
+        chosen.append(queue.pop())
+        if queue:
+            endpoints.append(queue)
+        if endpoints:
+            turns.append(endpoints)
     return chosen
 
 
 def _mix(first: Sequence[Due], again: Sequence[Due]) -> list[Due]:
     """Put retries among first attempts, each at its share."""
+    if not again:
+        return list(first)
     mixed: list[Due] = []
     retries = iter(again)
     for number, each in enumerate(first, 1):

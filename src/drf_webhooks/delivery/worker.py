@@ -2,33 +2,32 @@
 
 import asyncio
 import logging
-import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.hand import Hand
-from drf_webhooks.delivery.leases import Leased, claim, hand_back, lease
-from drf_webhooks.delivery.observing import observed
+from drf_webhooks.delivery.leases import Leased, claim, hand_back
 from drf_webhooks.delivery.results import Result, settle
-from drf_webhooks.delivery.sender import attempt, judge
-from drf_webhooks.delivery.transport import AiohttpTransport, Failure, Transport
+from drf_webhooks.delivery.sender import attempted
+from drf_webhooks.delivery.transport import AiohttpTransport, Transport
 from drf_webhooks.delivery.turns import Turns
 from drf_webhooks.delivery.wakeup import DELIVERIES, Listener
 from drf_webhooks.models import Delivery
 
-__all__ = ["Worker", "deliver_batch", "deliver_now"]
+__all__ = ["Worker"]
 
-P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,9 @@ logger = logging.getLogger(__name__)
 #: After a result, others are waited for this long, to settle them in one transaction: a
 #: moment, and longer while there is enough to send.
 _REST_SECONDS = 0.005
-_GATHER_SECONDS = 0.03
+_GATHER_SECONDS = 0.05
+#: So many times as many as may be in the air are settled without waiting for others.
+_BATCH = 2
 _GLANCE_SECONDS = 0.002
 #: When only endpoints without room have something due, they are asked about no sooner again.
 _FULL_SECONDS = 0.02
@@ -80,11 +81,18 @@ class Worker:
             patience=self._settings.LEASE - self._settings.REQUEST_TIMEOUT,
         )
         self._turns = Turns()
-        self._tasks: set[asyncio.Task[timedelta | None]] = set()
+        self._flights: set[asyncio.Task[None]] = set()
         self._done: list[Result] = []
         self._is_stopping = False
-        # One thread, and so one connection: no transaction is open while requests are.
+        # A connection for each thread, and no transaction is open while requests are. Where
+        # writers do not wait for each other, what is done is settled while more is claimed.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="drf_webhooks_db")
+        is_parallel = connections[using].vendor == "postgresql"
+        self._settling = (
+            ThreadPoolExecutor(1, thread_name_prefix="drf_webhooks_settle")
+            if is_parallel
+            else self._pool
+        )
         self._changed = asyncio.Event()
         self._is_woken = False
         #: Whether something may be due that was not claimed, and when to look for it.
@@ -98,7 +106,7 @@ class Worker:
     @property
     def in_air(self) -> int:
         """How many requests are in the air."""
-        return len(self._tasks)
+        return self._hand.flying
 
     def stop(self) -> None:
         """Finish what is in the air and end; called again, end at once.
@@ -106,8 +114,8 @@ class Worker:
         What is in the air then is sent again when its lease is over.
         """
         if self._is_stopping:
-            for task in self._tasks:
-                task.cancel()
+            for flight in self._flights:
+                flight.cancel()
         self._is_stopping = True
         self._changed.set()
 
@@ -144,18 +152,20 @@ class Worker:
                         logger.exception("The database failed; trying again.")
                         wait = _BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)]
                         failures += 1
-                        await self._db(self._close_if_lost)
+                        for pool in {self._pool, self._settling}:
+                            await self._db(self._close_if_lost, pool=pool)
                         await asyncio.sleep(wait)
             finally:
                 listener.close()
-                await self._db(connections.close_all)
-                self._pool.shutdown()
+                for pool in {self._pool, self._settling}:
+                    await self._db(connections.close_all, pool=pool)
+                    pool.shutdown()
 
     async def _turn(self, transport: Transport, *, until_empty: bool, once: bool) -> bool:
         """Settle what is done and claim what there is room for; return whether to end."""
         self._changed.clear()
-        await self._settle()
         if self._is_stopping:
+            await self._settle()
             return await self._end()
         if until_empty and self._hand.is_empty:
             self._is_more = True
@@ -163,14 +173,13 @@ class Worker:
         was_woken, self._is_woken = self._is_woken, False
         if not was_woken and await self._keep_house():
             self._is_more = True
-        claimed = await self._claim(only_air=once) if self._is_time_to_claim() else None
-        self._send(transport)
+        settled, claimed = await _both(self._settle(), self._claim(transport, only_air=once))
         if was_woken and await self._keep_house():
             self._is_more = True
             return False
         if once:
             self._is_stopping = True
-        elif until_empty and self._is_empty(claimed):
+        elif until_empty and not settled and self._is_empty(claimed):
             return True
         else:
             await self._something()
@@ -199,8 +208,16 @@ class Worker:
     def _is_time_to_claim(self) -> bool:
         return self._is_more and self._hand.is_low and time.monotonic() >= self._look_at
 
-    async def _claim(self, *, only_air: bool) -> int:
-        """Lease what there is room for, and return how many that was."""
+    async def _claim(self, transport: Transport, *, only_air: bool) -> int | None:
+        """Lease what there is room for, and begin to send it.
+
+        Returns:
+            How many were leased; ``None`` if it was not yet time to claim.
+
+        """
+        self._send(transport)
+        if not self._is_time_to_claim():
+            return None
         began = time.monotonic()
         # Before the claim: a notification may come while it runs.
         self._is_more = False
@@ -231,22 +248,37 @@ class Worker:
                 # Only of endpoints that have all they may have: until one has room again.
                 self._full = found.full
                 self._look_at = time.monotonic() + _FULL_SECONDS
+        self._send(transport)
         return len(found.leased)
 
     def _send(self, transport: Transport) -> None:
         """Begin as many attempts as may be in the air."""
-        while not self._is_stopping:
-            leased = self._hand.next(now=time.monotonic())
-            if leased is None:
-                return
-            task = asyncio.create_task(self._attempt(leased, transport))
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._landed, leased, transport))
+        while (leased := self._next()) is not None:
+            flight = asyncio.create_task(self._fly(leased, transport))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+
+    def _next(self) -> Leased | None:
+        return None if self._is_stopping else self._hand.next(now=time.monotonic())
+
+    async def _fly(self, first: Leased, transport: Transport) -> None:
+        """Make an attempt, and in the same task the ones that follow in its place."""
+        leased: Leased | None = first
+        while leased is not None:
+            took = None
+            try:
+                took = await self._attempt(leased, transport)
+            finally:
+                self._hand.landed(leased, took=took)
+                if leased.endpoint in self._full:
+                    self._is_more, self._full = True, frozenset()
+                self._changed.set()
+            leased = self._next()
 
     async def _attempt(self, leased: Leased, transport: Transport) -> timedelta | None:
         """Make an attempt; return how long a success took."""
         self.attempts += 1
-        result = await _attempted(leased, transport, self._settings)
+        result = await attempted(leased, transport, self._settings)
         is_taken = result.state == Delivery.State.DELIVERED
         if self._hand.hear(leased, is_taken=is_taken):
             result = replace(result, leased=leased.unwell())
@@ -254,31 +286,22 @@ class Worker:
         self._done.append(result)
         return result.duration if is_taken else None
 
-    def _landed(
-        self, leased: Leased, transport: Transport, task: "asyncio.Task[timedelta | None]"
-    ) -> None:
-        self._tasks.discard(task)
-        self._hand.landed(leased, took=None if task.cancelled() else task.result())
-        if leased.endpoint in self._full:
-            self._is_more, self._full = True, frozenset()
-        self._send(transport)
-        self._changed.set()
-
-    async def _settle(self) -> None:
+    async def _settle(self) -> int:
+        """Store what came of attempts, and return how many they were."""
         late = self._hand.drop_late()
         if late:
-            await self._db(hand_back, late, using=self.using)
+            await self._db(hand_back, late, using=self.using, pool=self._settling)
         results, self._done = self._done, []
         if results:
             try:
-                await self._db(settle, results, using=self.using)
+                await self._db(settle, results, using=self.using, pool=self._settling)
             except Error:
                 # Kept for the next turn: the receivers have these already.
                 self._done = results + self._done
                 raise
-        if any(each.leased.standing.round is not None for each in results):
-            # A round is over, or soon will be: its endpoint may have more.
+        if any(each.leads_on for each in results):
             self._is_more, self._look_at = True, float("-inf")
+        return len(results)
 
     async def _something(self) -> None:
         """Wait until something happens, and a moment more for others to happen too."""
@@ -290,7 +313,7 @@ class Worker:
         await self._wait(seconds)
         until = time.monotonic() + (_GATHER_SECONDS if self._hand.has_more else _REST_SECONDS)
         # An event for each answer would cost more.
-        while self._tasks and time.monotonic() < until and not self._is_urgent():  # noqa: ASYNC110
+        while self._hand.flying and time.monotonic() < until and not self._is_urgent():  # noqa: ASYNC110
             await asyncio.sleep(_GLANCE_SECONDS)
 
     def _is_urgent(self) -> bool:
@@ -298,7 +321,7 @@ class Worker:
             self._is_stopping
             or self._is_woken
             or self._is_time_to_claim()
-            or len(self._done) >= self._concurrency
+            or len(self._done) >= _BATCH * self._concurrency
         )
 
     async def _wait(self, seconds: float) -> None:
@@ -313,81 +336,21 @@ class Worker:
         # Looked up in the thread that owns it: each thread has connections of its own.
         connections[self.using].close_if_unusable_or_obsolete()
 
-    async def _db(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def _db(
+        self,
+        function: Callable[..., R],
+        *args: Any,
+        pool: ThreadPoolExecutor | None = None,
+        **more: Any,
+    ) -> R:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        return await loop.run_in_executor(pool or self._pool, partial(function, *args, **more))
 
 
-async def _attempted(leased: Leased, transport: Transport, settings: Config) -> Result:
-    started_at = datetime.now(tz=UTC)
-    try:
-        return await observed(leased, lambda each: attempt(each, transport, settings))
-    except Exception as error:
-        # A defect of ours: the delivery takes its turn again, and the rest goes on.
-        logger.exception("Attempt at delivery %s failed.", leased.delivery)
-        failure = Failure("internal_error", f"{type(error).__name__}: {error}"[:500])
-        verdict = judge(
-            failure,
-            attempts=leased.attempt_count + 1,
-            age=leased.age,
-            now=started_at,
-            chance=random.random(),  # noqa: S311  # jitter
-            settings=settings,
-        )
-        return Result(
-            leased,
-            started_at,
-            timedelta(0),
-            verdict.state,
-            wait=verdict.wait,
-            reason=verdict.reason,
-            error=failure.error,
-            detail=failure.detail,
-        )
-
-
-def deliver_batch(limit: int, *, using: str) -> int:
-    """Claim, send and settle once, in an event loop of this call; return how many attempts.
-
-    For callers that have a process of their own and are told when to work. The database work
-    is in the calling thread. A long run of many is quicker with :meth:`Worker.run`, which
-    claims and settles while requests are in the air.
-
-    Args:
-        limit: How many at most.
-        using: The database.
-
-    """
-    settings = config()
-    leased = lease(
-        limit,
-        using=using,
-        length=settings.LEASE,
-        each=settings.CONCURRENCY,
-        in_air={},
-        schedule=settings.RETRY_SCHEDULE,
-    )
-    if leased:
-        settle(asyncio.run(_send_all(leased, settings)), using=using)
-    return len(leased)
-
-
-def deliver_now(using: str, *, housekeeping: Callable[[], int]) -> int:
-    """Deliver what is due, with the database work in the calling thread.
-
-    Returns:
-        How many attempts there were.
-
-    """
-    attempts = 0
-    while True:
-        housekeeping()
-        more = deliver_batch(config().CONCURRENCY, using=using)
-        if not more:
-            return attempts
-        attempts += more
-
-
-async def _send_all(leased: Sequence[Leased], settings: Config) -> list[Result]:
-    async with AiohttpTransport(settings) as transport:
-        return await asyncio.gather(*(_attempted(each, transport, settings) for each in leased))
+async def _both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """Wait for both, also if one of them fails."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    for each in (one, other):
+        if isinstance(each, BaseException):
+            raise each
+    return cast("A", one), cast("B", other)

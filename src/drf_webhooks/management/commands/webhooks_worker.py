@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from drf_webhooks.conf import Config, config
-from drf_webhooks.delivery.loops import loop_factory
+from drf_webhooks.delivery.loops import loop_factory, rarely_collecting
 from drf_webhooks.delivery.retries import attempt_times
 from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.housekeeping import Housekeeper
@@ -48,7 +48,7 @@ class Command(BaseCommand):
             msg = f"--concurrency is {options['concurrency']}. It must be at least 1."
             raise CommandError(msg)
         worker_started.send_robust(Worker, using=using)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with rarely_collecting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run(using, options))
 
     async def _run(self, using: str, options: dict[str, Any]) -> None:
