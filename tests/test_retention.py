@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from django.utils import timezone
 from drf_webhooks import housekeeping, retention
 from drf_webhooks.conf import mistakes
 from drf_webhooks.housekeeping import Housekeeper
-from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, Event
+from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, Event, Notice
 from drf_webhooks.retention import Bite, prune
 from drf_webhooks.session import disable_webhooks
 from drf_webhooks.testing import WebhookReceiver, deliver_now
@@ -67,6 +67,20 @@ def make_events(age: timedelta, count: int = 1, *, state: str = "delivered") -> 
         for pk in Delivery.objects.filter(event__in=events).values_list("pk", flat=True)
     )
     return events
+
+
+def test_notices_that_everybody_has_go_with_the_events(endpoint: Endpoint) -> None:
+    def note(age: timedelta, due_at: datetime | None = None) -> Notice:
+        return Notice.objects.create(
+            endpoint=endpoint, kind="failing", created_at=timezone.now() - age, due_at=due_at
+        )
+
+    kept = [note(89 * DAY), note(91 * DAY, due_at=timezone.now())]
+    note(91 * DAY)
+
+    assert forget() == Bite(notices=1)
+    assert list(Notice.objects.order_by("pk")) == kept
+    assert forget(events=None) == Bite()
 
 
 def test_messages_and_attempts_go_first_and_the_rest_later(endpoint: Endpoint) -> None:

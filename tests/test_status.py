@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from drf_webhooks import status
 from drf_webhooks.clock import database_now
-from drf_webhooks.models import Attempt, Delivery, Endpoint, Event
+from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event
 from drf_webhooks.status import Number, backlog, read
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +104,21 @@ def test_beyond_the_limit_numbers_are_marked() -> None:
     assert str(found.backlog.waiting) == str(found.dead) == str(found.dead_last_hour) == "4+"
     assert str(read(using="default", limit=6).dead) == "5"
     assert found.behind[0].due == 4
+
+
+def test_what_waits_for_a_pause_to_end_is_not_late() -> None:
+    paused = make_endpoint()
+    make_deliveries(paused, 3, due=HOUR)
+    pause = EndpointHealth.objects.create(
+        endpoint=paused, paused_until=database_now("default") + HOUR
+    )
+    assert backlog(using="default").oldest_due_at is None
+
+    make_deliveries(make_endpoint(), due=MINUTE)
+    assert MINUTE <= backlog(using="default").oldest_age < 2 * MINUTE
+
+    EndpointHealth.objects.filter(pk=pause.pk).update(paused_until=database_now("default"))
+    assert backlog(using="default").oldest_age >= HOUR
 
 
 def test_an_alarm_sees_past_what_waits_for_disabled_endpoints() -> None:

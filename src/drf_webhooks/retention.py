@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from drf_webhooks.models import Attempt, Delivery, Event
+from drf_webhooks.models import Attempt, Delivery, Event, Notice
 
 __all__ = ["Bite", "count", "prune"]
 
@@ -28,6 +28,7 @@ class Bite:
     attempts: int = 0
     deliveries: int = 0
     events: int = 0
+    notices: int = 0
 
     def __add__(self, other: "Bite") -> "Bite":
         return Bite(
@@ -35,6 +36,7 @@ class Bite:
             self.attempts + other.attempts,
             self.deliveries + other.deliveries,
             self.events + other.events,
+            self.notices + other.notices,
         )
 
 
@@ -57,7 +59,7 @@ def prune(
         using: The database.
         now: What ages are counted to.
         payloads: How long messages and attempts are kept; ``None`` for as long as events.
-        events: How long events and deliveries are kept; ``None`` for ever.
+        events: How long events, deliveries and notices are kept; ``None`` for ever.
         size: How many events in one transaction.
         rows: How many attempts or deliveries in one statement.
 
@@ -73,6 +75,7 @@ def prune(
             yield from _attempts(lot, using, rows)
             yield from _deliveries(lot, using, rows)
             yield _delete(lot, using)
+        yield from _notices(using, now - events, rows)
 
 
 def count(
@@ -172,3 +175,16 @@ def _delete_rows(events: QuerySet[Event]) -> int:
     keys = list(events.values_list("pk", flat=True))
     Event.objects.using(events.db).filter(pk__in=keys).delete()
     return len(keys)
+
+
+def _notices(using: str, until: datetime, rows: int) -> Iterator[Bite]:
+    """Forget what everybody has been told of."""
+    told = Notice.objects.using(using).filter(due_at=None, created_at__lt=until)
+    gone = rows
+    while gone == rows:
+        with transaction.atomic(using=using):
+            found = _lock(told.order_by("pk")[:rows], using)
+            Notice.objects.using(using).filter(pk__in=found).delete()
+        gone = len(found)
+        if gone:
+            yield Bite(notices=gone)

@@ -56,7 +56,8 @@ class Backlog:
     """What is to be delivered, at a moment of the database's clock.
 
     ``failing`` has had an attempt that failed and will have another one. ``oldest_due_at`` is
-    of enabled endpoints only: what waits for others is meant to. ``None`` if nothing is due.
+    of endpoints that are enabled and not paused: what waits for others is meant to. ``None`` if
+    nothing is due.
     """
 
     at: datetime
@@ -99,7 +100,8 @@ def backlog(*, using: str, limit: int = LIMIT) -> Backlog:
     """Return what is to be delivered; counts no further than ``limit``."""
     now = database_now(using)
     lanes = _lanes(using)
-    is_heard = Q(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now)
+    is_paused = Q(endpoint__health__paused_until__gt=now)
+    is_heard = Q(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now) & ~is_paused
     found = [
         waiting[:limit].aggregate(
             waiting=Count("pk"),
@@ -112,8 +114,8 @@ def backlog(*, using: str, limit: int = LIMIT) -> Backlog:
     oldest = [each["oldest"] for each in found if each["oldest"] is not None]
     for each, waiting in zip(found, lanes, strict=True):
         if each["oldest"] is None and each["waiting"] == limit:
-            # All that was read waits for endpoints that are disabled: an alarm must not rely
-            # on it.
+            # All that was read waits for endpoints that are disabled or paused: an alarm must
+            # not rely on it.
             first = waiting.filter(is_heard).values_list("due_at", flat=True).first()
             oldest += [first] if first is not None else []
     return Backlog(

@@ -1,5 +1,6 @@
 """What a claim finds: turns of owners and endpoints, lanes, order; and by which plans."""
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import given
@@ -321,15 +323,24 @@ def test_e66_one_event_for_very_many_endpoints_is_in_memory_once() -> None:
     assert len({id(each.body) for each in found}) == 1
 
 
-def plans(queries: list[dict[str, str]]) -> str:
+def plans(queries: list[dict[str, str]], *, explain: str = "EXPLAIN") -> str:
     found = []
+    if connection.vendor == "sqlite":
+        explain += " QUERY PLAN"
     for each in queries:
-        if "drf_webhooks_delivery" in each["sql"] and each["sql"].startswith(("SELECT", "WITH")):
-            explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+        is_read = each["sql"].startswith(("SELECT", "WITH RECURSIVE"))
+        if is_read and "drf_webhooks_delivery" in each["sql"]:
             with connection.cursor() as cursor:
                 cursor.execute(f"{explain} {each['sql']}".replace("%", "%%"), None)
                 found += [" ".join(map(str, row)) for row in cursor.fetchall()]
     return "\n".join(found)
+
+
+def analyze(*models: type[Model]) -> None:
+    with connection.cursor() as cursor:
+        for model in models:
+            table = model._meta.db_table
+            cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
 
 
 # MariaDB commits before it analyzes: what the test has made is to be removed.
@@ -343,10 +354,7 @@ def test_e65_settled_rows_cost_a_claim_nothing(is_crowded: bool) -> None:
     make_due(endpoints, 5)
     make_due(endpoints[:4], 5, lane=Delivery.Lane.RETRY)
     make_due(ordered, 40, objects=8)
-    with connection.cursor() as cursor:
-        for model in (Delivery, Event, Endpoint):
-            table = model._meta.db_table
-            cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
+    analyze(Delivery, Event, Endpoint)
 
     with CaptureQueriesContext(connection) as captured:
         found = taken(turns=Turns(is_crowded=is_crowded))
@@ -362,6 +370,25 @@ def test_e65_settled_rows_cost_a_claim_nothing(is_crowded: bool) -> None:
         assert " ALL " not in "\n".join(
             x for x in plan.splitlines() if "drf_webhooks_delivery" in x
         )
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="it tells how many rows it read")
+@pytest.mark.django_db
+def test_e58_what_waits_for_one_is_not_walked_past_for_the_others() -> None:
+    """E58: the statistics know only the one for which very many wait, as after a night of it."""
+    (dead,) = make_endpoints(1)
+    make_due([dead], 5000)
+    analyze(Delivery)
+    others = make_endpoints(20)
+    make_due(others, at=PAST + MINUTE * 600)
+
+    with CaptureQueriesContext(connection) as captured:
+        found = taken(in_air={dead.pk: 10}, turns=Turns(is_crowded=True))
+
+    assert {each.endpoint for each in found} == {each.pk for each in others}
+    plan = plans(captured.captured_queries, explain="EXPLAIN ANALYZE")
+    passed_by = re.findall(r"Rows Removed by Filter: (\d+)", plan)
+    assert max(map(int, passed_by), default=0) < 100
 
 
 KEYS = [uuid.UUID(int=number) for number in range(1, 5)]

@@ -31,7 +31,7 @@ def test_what_is_older_than_the_settings_is_forgotten(endpoint: Endpoint, settin
 
     out, _ = run("webhooks_prune", "--rate", "100000")
 
-    assert out == "Forgotten: 2 messages, 2 attempts, 1 deliveries, 1 events.\n"
+    assert out == "Forgotten: 2 messages, 2 attempts, 1 deliveries, 1 events, 0 notices.\n"
 
 
 def test_ages_can_be_named(endpoint: Endpoint) -> None:  # noqa: F811
@@ -40,7 +40,7 @@ def test_ages_can_be_named(endpoint: Endpoint) -> None:  # noqa: F811
 
     out, _ = run("webhooks_prune", "--payloads", "1d", "--events", "1w")
 
-    assert out == "Forgotten: 2 messages, 2 attempts, 1 deliveries, 1 events.\n"
+    assert out == "Forgotten: 2 messages, 2 attempts, 1 deliveries, 1 events, 0 notices.\n"
 
 
 def test_it_ends_when_its_time_is_over(endpoint: Endpoint) -> None:  # noqa: F811

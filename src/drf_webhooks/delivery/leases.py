@@ -73,12 +73,14 @@ class Leased:
 class Claim:
     """What a claim has taken.
 
-    ``is_all`` if nothing else was due; ``again_in`` if a rate put something off for so long;
-    ``full`` are endpoints that have something due, and all that they may have in hand.
+    ``is_all`` if nothing else was due, and ``is_spent`` if all else that was due is of endpoints
+    that have all they may have in hand, which are ``full``; ``again_in`` if a rate put something
+    off for so long.
     """
 
     leased: list[Leased]
     is_all: bool
+    is_spent: bool = False
     again_in: timedelta | None = None
     full: frozenset[uuid.UUID] = frozenset()
 
@@ -173,20 +175,30 @@ def claim(
     turns = Turns() if turns is None else turns
     due, is_all = ([], False) if turns.is_crowded else due_in_order(limit, using=using)
     turns.is_crowded = not is_all
+    is_seen = is_all
     if is_all:
         endpoints = subscribers({row.endpoint for row in due}, using=using)
         room = room_of(endpoints, each=each, in_air=in_air)
     else:
+        begins = not turns.visited
         lanes, is_over = endpoints_in_turn(turns, using=using)
         endpoints = subscribers({key for some in lanes.values() for key in some}, using=using)
         room = room_of(endpoints, each=each, in_air=in_air)
         wanted = shares(room, _groups(endpoints), limit=limit)
         due = due_by_turns(wanted, lanes, using=using, after=turns.served)
         turns.is_vain = turns.is_vain and not due
+        found = Counter(row.endpoint for row in due)
+        is_seen = (
+            begins
+            and is_over
+            and all(found[key] < count or count == room[key] for key, count in wanted.items())
+        )
         if is_over and turns.is_vain:
-            # Nothing that may be sent: whether there is a crowd still is to be seen.
-            turns.is_crowded = False
-            is_all = full_of(endpoints, room) == frozenset()
+            # Nothing that may be sent: whether there is a crowd still is to be seen. It is
+            # that of endpoints without room, if these were all visited now.
+            full = full_of(endpoints, room)
+            turns.is_crowded = begins and bool(full)
+            is_all = not full
     open_ones = {key for key, row in endpoints.items() if row.is_open}
     by_hand = Delivery.Lane.BY_HAND.value
     # What a person asks for is sent all the same.
@@ -197,9 +209,18 @@ def claim(
     ]
     chosen = _chosen(due, endpoints, room, limit=limit, each=each, in_air=in_air, turns=turns)
     chosen, again_in = within_rates(chosen, endpoints, using=using, rate=rate)
+    counts = Counter(row.endpoint for row in chosen)
+    full = full_of(endpoints, {key for key, count in room.items() if count > counts[key]})
+    rest = Counter(row.endpoint for row in due) - counts
+    claim = Claim(
+        [],
+        is_all=is_all and len(chosen) == len(due),
+        is_spent=is_seen and again_in is None and full.issuperset(rest),
+        again_in=again_in,
+        full=full,
+    )
     if not chosen:
-        full = full_of(endpoints, room)
-        return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
+        return claim
     turns.served = chosen[-1].endpoint
     recovering = {key for key, row in endpoints.items() if row.health__ramp is not None}
     taken, rounds = _take(chosen, recovering, using=using, length=length, schedule=schedule)
@@ -211,7 +232,7 @@ def claim(
         # Without an event it has been deleted in this moment, and so has the delivery.
         if row is not None and row.event in events
     ]
-    return Claim(leased, is_all=is_all and len(chosen) == len(due), again_in=again_in)
+    return replace(claim, leased=leased)
 
 
 def _chosen(

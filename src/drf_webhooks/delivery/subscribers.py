@@ -1,7 +1,7 @@
 """Read what sending needs of endpoints, and say how many deliveries each may have."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
@@ -69,7 +69,7 @@ def room_of(
 
 
 def full_of(
-    endpoints: Mapping[uuid.UUID, Subscriber], room: Mapping[uuid.UUID, int]
+    endpoints: Mapping[uuid.UUID, Subscriber], room: Container[uuid.UUID]
 ) -> frozenset[uuid.UUID]:
-    """Return the endpoints that have all they may have."""
+    """Return the endpoints that have all they may have: that have no room."""
     return frozenset(key for key, row in endpoints.items() if row.is_open and key not in room)

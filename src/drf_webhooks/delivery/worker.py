@@ -238,16 +238,18 @@ class Worker:
             raise
         self._hand.take(found.leased, now=began)
         self._has_seen_all = found.is_all
-        if not found.is_all:
-            if found.leased or self._turns.visited:
-                self._is_more = True
-            elif found.again_in is not None:
-                self._is_more = True
-                self._look_at = time.monotonic() + found.again_in.total_seconds()
-            else:
-                # Only of endpoints that have all they may have: until one has room again.
-                self._full = found.full
+        if found.is_all:
+            pass
+        elif found.is_spent:
+            # Only of endpoints that have all they may have: until one has room again.
+            self._full = found.full
+            if not found.leased:
                 self._look_at = time.monotonic() + _FULL_SECONDS
+        elif found.leased or self._turns.visited or found.again_in is None:
+            self._is_more = True
+        else:
+            self._is_more = True
+            self._look_at = time.monotonic() + found.again_in.total_seconds()
         self._send(transport)
         return len(found.leased)
 

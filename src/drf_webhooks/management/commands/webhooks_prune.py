@@ -63,7 +63,7 @@ class Command(BaseCommand):
             line.show(f"{_text(total)} …")
             if ends_at is not None and time.monotonic() >= ends_at:
                 break
-            pace.keep(bite.messages + bite.attempts + bite.deliveries + bite.events)
+            pace.keep(bite.messages + bite.attempts + bite.deliveries + bite.events + bite.notices)
         line.clear()
         self.stdout.write(f"Forgotten: {_text(total)}.")
 
@@ -71,5 +71,5 @@ class Command(BaseCommand):
 def _text(total: Bite) -> str:
     return (
         f"{total.messages} messages, {total.attempts} attempts, "
-        f"{total.deliveries} deliveries, {total.events} events"
+        f"{total.deliveries} deliveries, {total.events} events, {total.notices} notices"
     )
