@@ -40,6 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.engines_settings"
     os.environ["BENCH_DB"] = f"drf_webhooks_bench_{secrets.token_hex(4)}"
+    os.environ["BENCH_ENGINE"] = "postgresql"
     django.setup()
     with _database(), _receiver() as (port, receiver):
         urls = [f"http://127.0.0.1:{port}/{number}" for number in range(_ENDPOINTS)]
