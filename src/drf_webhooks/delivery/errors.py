@@ -8,9 +8,9 @@ import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from drf_webhooks.delivery.connections import HeaderTooLargeError, Phase, Trip
-from drf_webhooks.delivery.destinations import DestinationRefusedError
 from drf_webhooks.delivery.failures import ERRORS, Failure
 from drf_webhooks.delivery.proxies import Proxy
+from drf_webhooks.destination_rules import DestinationRefusedError
 
 __all__ = ["failure"]
 
