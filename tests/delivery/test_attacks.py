@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.test import override_settings
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from drf_webhooks.conf import Config
@@ -354,7 +354,9 @@ URLS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     url=URLS,
     answer=st.lists(
@@ -365,7 +367,7 @@ URLS = st.one_of(
 @example(url="http://127.0.0.1\\@a.example/", answer=[ipaddress.IPv4Address("93.184.216.34")])
 @example(url="https://a.example/", answer=[ipaddress.IPv6Address("64:ff9b::a9fe:a9fe")])
 def test_c45_no_url_leads_to_an_address_that_is_not_on_the_internet(
-    url: str, answer: list[ipaddress.IPv4Address | ipaddress.IPv6Address]
+    attacks: Attacks, url: str, answer: list[ipaddress.IPv4Address | ipaddress.IPv6Address]
 ) -> None:
     """Judged by the standard library, whose table is another one than ours."""
     case = {"url": url, "resolves_to": [str(each) for each in answer]}
@@ -380,3 +382,4 @@ def test_c45_no_url_leads_to_an_address_that_is_not_on_the_internet(
         assert getattr(address, "ipv4_mapped", None) is None
         assert port in {80, 443} or port >= 1024
     assert asked <= 1
+    attacks.held(url)

@@ -81,6 +81,14 @@ def test_a_proxy_that_has_a_name_is_looked_up_anywhere(authority: Authority) -> 
     assert sent.answer.timing.look_up is not None
 
 
+def test_a_proxy_is_looked_up_by_the_system() -> None:
+    with RawServer(always_ok) as server, ProxyServer() as proxy:
+        url = f"http://a.example:{server.port}/"
+        sent = send(url, ask=None, PROXY=f"http://localhost:{proxy.port}", ALLOWED_NETWORKS=())
+
+    assert sent.answer.status == 200
+
+
 @pytest.mark.security
 def test_a_literal_address_is_checked_with_a_proxy_too() -> None:
     with ProxyServer() as proxy:

@@ -22,17 +22,17 @@ NO_TIME = timedelta(0)
 
 
 def send(
-    url: str, server: NameServer, *, times: int = 1, **more: Any
+    *urls: str, names: NameServer, times: int = 1, **more: Any
 ) -> tuple[list[Answer | Failure], list[Tried]]:
     """Send one request after the other, through one transport."""
     lasts = {"answer_lasts": more.pop("answer_lasts")} if "answer_lasts" in more else {}
     config = make_config(**{"HTTPS_ONLY": False, "ALLOWED_NETWORKS": ("127.0.0.1/32",), **more})
 
     async def main() -> list[Answer | Failure]:
-        async with AiohttpTransport(config, ask=server.look_up, **lasts) as transport:
+        async with AiohttpTransport(config, ask=names.look_up, **lasts) as transport:
             return [
                 await transport.send(url, method="POST", headers={}, body=BODY)
-                for _ in range(times)
+                for url in urls * times
             ]
 
     with connects() as tried:
@@ -54,7 +54,7 @@ def test_c45_a_name_is_looked_up_once_and_connected_to_where_it_led_then(
         NameServer(flips(["127.0.0.1"], [METADATA])) as names,
     ):
         url = f"https://rebind.example.com:{receiver.port}/"
-        (outcome,), tried = send(url, names, CA_BUNDLE=authority.bundle)
+        (outcome,), tried = send(url, names=names, CA_BUNDLE=authority.bundle)
         (request,) = receiver.requests
 
     assert isinstance(outcome, Answer)
@@ -79,7 +79,7 @@ def test_c45_a_name_is_looked_up_once_and_connected_to_where_it_led_then(
 def test_c45_a_name_that_flips_is_refused_at_the_next_attempt(answer: list[str]) -> None:
     with RawServer(always_ok) as receiver, NameServer(flips(["127.0.0.1"], answer)) as names:
         url = f"http://rebind.example.com:{receiver.port}/"
-        outcomes, tried = send(url, names, times=3, answer_lasts=NO_TIME)
+        outcomes, tried = send(url, names=names, times=3, answer_lasts=NO_TIME)
 
     assert isinstance(outcomes[0], Answer)
     assert [getattr(each, "error", None) for each in outcomes[1:]] == ["destination_refused"] * 2
@@ -93,7 +93,7 @@ def test_c45_each_of_many_flips_is_seen(attacks: Attacks) -> None:
         NameServer(lambda number: [METADATA if number % 2 else "127.0.0.1"]) as names,
     ):
         url = f"http://rebind.example.com:{receiver.port}/"
-        outcomes, tried = send(url, names, times=40, answer_lasts=NO_TIME)
+        outcomes, tried = send(url, names=names, times=40, answer_lasts=NO_TIME)
 
     for number, outcome in enumerate(outcomes):
         attacks.judge(f"flip {number}", is_held=isinstance(outcome, Failure) is bool(number % 2))
@@ -102,7 +102,7 @@ def test_c45_each_of_many_flips_is_seen(attacks: Attacks) -> None:
 
 def test_a_connection_is_used_again_without_a_look_up_while_the_answer_is_young() -> None:
     with RawServer(always_ok) as receiver, NameServer(flips(["127.0.0.1"])) as names:
-        outcomes, _ = send(f"http://a.example.com:{receiver.port}/", names, times=3)
+        outcomes, _ = send(f"http://a.example.com:{receiver.port}/", names=names, times=3)
 
     assert all(isinstance(each, Answer) for each in outcomes)
     assert (receiver.connections, names.asked["a.example.com"]) == (1, 1)
@@ -110,11 +110,12 @@ def test_a_connection_is_used_again_without_a_look_up_while_the_answer_is_young(
 
 def test_an_answer_that_is_old_is_asked_for_again() -> None:
     with RawServer(always_ok) as receiver, NameServer(flips(["127.0.0.1"])) as names:
-        url = f"http://a.example.com:{receiver.port}/"
-        outcomes, _ = send(url, names, times=3, answer_lasts=NO_TIME)
+        urls = [f"http://{name}.example.com:{receiver.port}/" for name in "aba"]
+        outcomes, _ = send(*urls, names=names, answer_lasts=NO_TIME)
 
     assert all(isinstance(each, Answer) for each in outcomes)
-    assert (receiver.connections, names.asked["a.example.com"]) == (3, 3)
+    assert receiver.connections == 3
+    assert names.asked == {"a.example.com": 2, "b.example.com": 1}
 
 
 def test_a_connection_is_not_used_again_once_its_name_is_known_to_lead_elsewhere() -> None:
@@ -164,7 +165,9 @@ def test_the_other_end_of_a_connection_is_looked_at(authority: Authority, *, is_
     with RawServer(always_ok, tls=context) as receiver, NameServer(flips(["0.0.0.0"])) as names:  # noqa: S104  # the trick
         url = f"http{'s' if is_tls else ''}://a.example.com:{receiver.port}/"
         networks = ("0.0.0.0/32",)
-        (outcome,), tried = send(url, names, ALLOWED_NETWORKS=networks, CA_BUNDLE=authority.bundle)
+        (outcome,), tried = send(
+            url, names=names, ALLOWED_NETWORKS=networks, CA_BUNDLE=authority.bundle
+        )
 
     assert isinstance(outcome, Failure)
     assert outcome.error == "destination_refused"
@@ -175,7 +178,7 @@ def test_the_other_end_of_a_connection_is_looked_at(authority: Authority, *, is_
 
 def test_a_name_server_that_is_silent_is_not_waited_for_long() -> None:
     with NameServer(lambda _: None) as names:
-        (outcome,), tried = send("https://slow.example.com/", names, CONNECT_TIMEOUT=SHORT)
+        (outcome,), tried = send("https://slow.example.com/", names=names, CONNECT_TIMEOUT=SHORT)
 
     assert isinstance(outcome, Failure)
     assert outcome.error == "timeout_dns"
