@@ -123,6 +123,16 @@ def test_a_length_that_is_wrong(head: bytes, body: bytes, kept: bytes, end: str)
     assert (sent[0].answer.body, sent[0].answer.end) == (kept, end)
 
 
+def test_a_body_of_tiny_chunks_ends_early() -> None:
+    """Each chunk becomes objects: what counts is what is read, not what is in it."""
+    head = STATUS + b"transfer-encoding: chunked\r\n\r\n"
+    with RawServer(answers(head, b"1\r\nx\r\n" * 100_000)) as server:
+        sent = send(server.url, RESPONSE_LOG_BYTES=100_000)
+
+    assert (sent.answer.status, sent.answer.end) == (200, "cut")
+    assert 1000 < len(sent.answer.body) < 30_000
+
+
 def test_much_after_an_answer_is_no_part_of_it() -> None:
     with RawServer(answers(OK + b"x" * 200_000)) as server:
         sent = send_all([server.url] * 2)
