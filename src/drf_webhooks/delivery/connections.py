@@ -246,7 +246,8 @@ class Connector(aiohttp.TCPConnector):
             protocol = cast("_WatchedProtocol", connection.protocol)
             if trip.is_new or (not protocol.should_close and self._still_leads_there(protocol)):
                 break
-            # What came after the last answer would be taken for the answer to this request.
+            # It leads elsewhere by now, or what came after the last answer would be taken for
+            # the answer to this request.
             connection.close()
         protocol.trip = trip
         trip.transport = connection.transport
