@@ -3,8 +3,11 @@
 What receivers do by accident is in ``test_transport.py``; all of it is counted as attacks too.
 """
 
+import asyncio
 import gzip
 import os
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,14 +22,17 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drf_webhooks.delivery.connections import Connector, Found, Trip, current
+from drf_webhooks.delivery.destinations import GuardedResolver
 from drf_webhooks.delivery.failures import ERRORS
 from drf_webhooks.delivery.retries import retry_after
 from drf_webhooks.delivery.transport import Failure
+from drf_webhooks.destination_rules import Rules
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 from drf_webhooks.testing import deliver_now
 from tests.app.models import User
 from tests.attacks import Attacks
-from tests.delivery.sending import send, send_all
+from tests.delivery.sending import make_config, send, send_all
 from tests.delivery.servers import OK, Client, RawServer, answers
 from tests.factories import make_deposit
 
@@ -88,6 +94,34 @@ def test_a_reset_at_each_phase(script: Callable[[Client], None], status: int | N
     else:
         assert sent.answer.status == status
     assert sent.seconds < sent.total_seconds
+
+
+def test_a_connection_that_is_reset_before_it_is_looked_at() -> None:
+    """The system does not know its other end any more, so nothing is sent."""
+
+    async def main(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        connection = socket.create_connection(("127.0.0.1", port))
+        # Readable is what a reset makes it.
+        assert select.select([connection], [], [], 5)[0]
+        connector = Connector(
+            GuardedResolver(Rules.of(make_config())),
+            connect_timeout=timedelta(seconds=1),
+            answer_lasts=timedelta(seconds=1),
+        )
+        token = current.set(Trip(loop.time()))
+        _, protocol = await loop.create_connection(connector._factory, sock=connection)
+        trip = Trip(loop.time(), found=Found(("a.example", port), frozenset(), loop.time()))
+        try:
+            with pytest.raises(ConnectionResetError):
+                connector._identify(protocol, trip)
+        finally:
+            current.reset(token)
+            protocol.close()
+            await connector.close()
+
+    with RawServer(at_once) as server:
+        asyncio.run(main(server.port))
 
 
 def test_a_reset_in_the_handshake() -> None:

@@ -6,7 +6,9 @@ and the protocol's class. The tests of connections say so if a new aiohttp diffe
 
 import asyncio
 import enum
+import errno
 import ipaddress
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -287,12 +289,16 @@ class Connector(aiohttp.TCPConnector):
 
         Raises:
             DestinationRefusedError: the other end has an address that nobody has looked at.
+            ConnectionResetError: there is no other end any more.
 
         """
         assert protocol.transport is not None  # noqa: S101  # it has just been connected
         assert trip.found is not None  # noqa: S101  # else there was nothing to connect to
+        peer = protocol.transport.get_extra_info("peername")
+        if peer is None:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         protocol.found = trip.found
-        protocol.peer = _address(protocol.transport.get_extra_info("peername")[0])
+        protocol.peer = _address(peer[0])
         if protocol.peer not in trip.found.addresses:
             protocol.transport.abort()
             msg = f"the connection leads to {protocol.peer}, and not where it was to"
