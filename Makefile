@@ -6,7 +6,7 @@ UV := uv==0.13.9
 BIN := .venv/bin
 PYTHON ?= python3
 
-.PHONY: help demo test oracle chaos lint format types migrations docs bench clean
+.PHONY: help demo test oracle chaos security lint format types migrations docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ oracle: .venv/test.stamp  ## judge every kind of write to every kind of relation
 
 chaos: .venv/test.stamp  ## kill N processes (200) at any instant, and check what was received; on the database of make test
 	CHAOS=$(or $(N),200) $(BIN)/python -m pytest -q -m chaos $(ARGS)
+
+security: .venv/test.stamp  ## try the attacks on addresses, answers, secrets and tenants, and count what held
+	$(BIN)/python -m pytest -n auto -q -m security $(ARGS)
 
 lint: .venv/ci.stamp  ## ruff and the import contracts
 	$(BIN)/ruff check

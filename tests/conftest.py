@@ -1,6 +1,7 @@
 """What every test may rely on."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import post_migrate
 
 from drf_webhooks.models import Endpoint
+from tests.attacks import Attacks, summary
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +39,18 @@ def everything(db: None) -> Endpoint:
     return Endpoint.objects.create(url="https://receiver.example/", event_types=["*"])
 
 
+@pytest.fixture
+def attacks(record_property: Any) -> Iterator[Attacks]:
+    """Counts the attacks of a test that tries several; one that succeeded fails the test."""
+    counted = Attacks()
+    # The same dictionary is in the test's report.
+    record_property("security", counted.counts)
+    yield counted
+    assert not counted.names, f"These attacks succeeded: {counted.names}"
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what the oracle and the chaos have found, each summed over all its tests."""
+    """Print what the oracle, the chaos and the attacks have found, summed over their tests."""
     for kind in ("oracle", "chaos"):
         totals: Counter[str] = Counter()
         for reports in terminalreporter.stats.values():
@@ -48,3 +60,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if totals:
             found = ", ".join(f"{name} {count}" for name, count in totals.items())
             terminalreporter.write_line(f"{kind}: {found}")
+    attacked = summary(terminalreporter.stats)
+    if attacked:
+        found = ", ".join(f"{name} {count}" for name, count in attacked.items())
+        terminalreporter.write_line(f"security: {found}")

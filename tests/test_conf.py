@@ -9,6 +9,8 @@ from django.test import override_settings
 from drf_webhooks.conf import Config, config, mistakes
 from drf_webhooks.exceptions import ConfigurationError
 
+HOSTS = "'hooks.example.com', '.example.com' or '*'"
+
 
 @pytest.mark.parametrize(
     ("given", "said"),
@@ -34,6 +36,17 @@ from drf_webhooks.exceptions import ConfigurationError
         (
             {"ALLOWED_NETWORKS": "10.0.0.0/8"},
             "DRF_WEBHOOKS['ALLOWED_NETWORKS'] is '10.0.0.0/8'. It must be a list of str.",
+        ),
+        *(
+            ({key: [value]}, f"DRF_WEBHOOKS[{key!r}] has {value!r}. It must be like {like}.")
+            for key, value, like in (
+                ("ALLOWED_NETWORKS", "10.0.0.1/8", "'10.0.0.0/8'"),
+                ("DENIED_NETWORKS", "a.example", "'10.0.0.0/8'"),
+                ("ALLOWED_HOSTS", "https://a.example", HOSTS),
+                ("DENIED_HOSTS", "*.example", HOSTS),
+                ("ALLOWED_PORTS", "80,443", "443 or '1024-65535'"),
+                ("DENIED_PORTS", 0, "443 or '1024-65535'"),
+            )
         ),
         *(
             (

@@ -34,8 +34,10 @@ def _shown(data: bytes | memoryview | None) -> str:
     if data is None:
         return "-"
     text = bytes(data).decode(errors="replace")
-    with contextlib.suppress(ValueError):
+    # A receiver may answer with what is nested too deep, or with half a character in an escape.
+    with contextlib.suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    text = text.encode(errors="replace").decode()
     if len(text) > _SHOWN_CHARACTERS:
         text = f"{text[:_SHOWN_CHARACTERS]}…"
     return format_html("<pre>{}</pre>", text)

@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from drf_webhooks.conf import config, given, mistakes
 from drf_webhooks.delivery.formats import format_named, problem
 from drf_webhooks.delivery.trust import has_authorities, tls_context
+from drf_webhooks.destination_checks import check_destinations, check_urls
 from drf_webhooks.event_types import is_event_type
 from drf_webhooks.exceptions import ConfigurationError, FormatError
 from drf_webhooks.models import Endpoint
@@ -34,6 +35,8 @@ def register() -> None:
     checks.register(check_formats, "drf_webhooks")
     checks.register(check_endpoints, checks.Tags.database)
     checks.register(check_engine, "drf_webhooks")
+    checks.register(check_destinations, "drf_webhooks", deploy=True)
+    checks.register(check_urls, checks.Tags.database)
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:

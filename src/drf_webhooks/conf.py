@@ -5,14 +5,18 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
+from ipaddress import ip_network
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from drf_webhooks.addresses import ports
+from drf_webhooks.endpoint_urls import host_pattern
 from drf_webhooks.event_types import is_pattern, refusal
 from drf_webhooks.exceptions import ConfigurationError
 
@@ -37,6 +41,15 @@ _COUNTS = (
     "BREAKER_SAMPLE",
     "TYPE_FAILURES",
 )
+#: What reads each value of these, and how one looks.
+_DESTINATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "ALLOWED_NETWORKS": (ip_network, "'10.0.0.0/8'"),
+    "DENIED_NETWORKS": (ip_network, "'10.0.0.0/8'"),
+    "ALLOWED_HOSTS": (host_pattern, "'hooks.example.com', '.example.com' or '*'"),
+    "DENIED_HOSTS": (host_pattern, "'hooks.example.com', '.example.com' or '*'"),
+    "ALLOWED_PORTS": (ports, "443 or '1024-65535'"),
+    "DENIED_PORTS": (ports, "443 or '1024-65535'"),
+}
 _LENGTHS = ("BREAKER_WINDOW", "BREAKER_PAUSE", "BREAKER_PAUSE_LIMIT", "RETRY_AFTER_LIMIT")
 
 
@@ -230,6 +243,27 @@ class Config:
     #: For development: ``("127.0.0.0/8", "::1/128")``.
     ALLOWED_NETWORKS: tuple[str, ...] = ()
 
+    #: Networks that no receiver may have, whatever else allows it.
+    DENIED_NETWORKS: tuple[str, ...] = ()
+
+    #: Hosts that receivers may have, written as in Django's own ``ALLOWED_HOSTS``: a host,
+    #: ``".example.com"`` for a domain and all below it, ``"*"`` for all. A name without a dot,
+    #: as ``"localhost"``, counts only if it stands here by itself.
+    ALLOWED_HOSTS: tuple[str, ...] = ("*",)
+
+    #: Hosts that no receiver may have, written likewise: the project's own, for example.
+    DENIED_HOSTS: tuple[str, ...] = ()
+
+    #: Ports that receivers may have, as ``443`` or ``"1024-65535"``.
+    ALLOWED_PORTS: tuple[int | str, ...] = (80, 443, "1024-65535")
+
+    #: Ports that no receiver may have, written likewise.
+    DENIED_PORTS: tuple[int | str, ...] = ()
+
+    #: Refuse endpoints that have no TLS: what is sent to them can be read and changed on the
+    #: way. Addresses in ``ALLOWED_NETWORKS`` may do without, names may not.
+    HTTPS_ONLY: bool = True
+
 
 def given() -> object:
     """Return what the project has written, unchecked."""
@@ -331,7 +365,12 @@ def _contradictions(read: Config) -> list[str]:
         found.append(f"{NAME}['RETRY_SCHEDULE'] has a wait below 0.")
     if read.ENDPOINT_RATE is not None and read.ENDPOINT_RATE <= 0:
         found.append(f"{NAME}['ENDPOINT_RATE'] is {read.ENDPOINT_RATE}. It must be more than 0.")
-    return found + _contradictions_of_warnings(read) + _mistakes_of_types(read)
+    return (
+        found
+        + _contradictions_of_warnings(read)
+        + _mistakes_of_types(read)
+        + _mistakes_of_destinations(read)
+    )
 
 
 def _contradictions_of_warnings(read: Config) -> list[str]:
@@ -373,6 +412,23 @@ def _mistakes_of_types(read: Config) -> list[str]:
             changed = dataclasses.replace(read, PER_EVENT_TYPE={}, **values)
             found += [f"{where}: {each}" for each in _contradictions(changed)]
     return found
+
+
+def _mistakes_of_destinations(read: Config) -> list[str]:
+    return [
+        f"{NAME}[{key!r}] has {each!r}. It must be like {example}."
+        for key, (is_right, example) in _DESTINATIONS.items()
+        for each in getattr(read, key)
+        if not _is_right(is_right, each)
+    ]
+
+
+def _is_right(read: Callable[[Any], object], value: object) -> bool:
+    try:
+        read(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_reference(text: str) -> bool:

@@ -151,7 +151,7 @@ class Chaos:
         self._before = forms()
         self.endpoint = Endpoint.objects.create(url=receiver.url, event_types=["*"])
         # Nobody listens there: what it is owed stays visible, and does not hold up the other.
-        Endpoint.objects.create(url="http://127.0.0.1:9/", event_types=["core.landlord.*"])
+        Endpoint.objects.create(url="http://127.0.0.1:1024/", event_types=["core.landlord.*"])
 
     @classmethod
     @contextmanager

@@ -39,6 +39,7 @@ class Sent:
 def make_config(**settings: Any) -> Config:
     given = {
         "ALLOWED_NETWORKS": ("127.0.0.0/8",),
+        "HTTPS_ONLY": False,
         "REQUEST_TIMEOUT": LONG,
         "CONNECT_TIMEOUT": LONG,
         **settings,

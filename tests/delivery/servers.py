@@ -37,6 +37,7 @@ class Client:
         self._rest = body[length:]
         request = head + b"\r\n\r\n" + body[:length]
         self._server.requests.append(request)
+        self._server.arrived.set()
         return request
 
     def _received(self) -> bytes:
@@ -72,19 +73,24 @@ Script = Callable[[Client], None]
 class RawServer:
     """Gives each connection to a function, and keeps the requests that it reads."""
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        tls: ssl.SSLContext | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.requests: list[bytes] = []
+        self.arrived = threading.Event()
         self.connections = 0
         self.closing = threading.Event()
         self._script = script
         self._tls = tls
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        self._listener = socket.create_server((address, port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
 
     @property
     def url(self) -> str:

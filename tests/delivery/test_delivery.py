@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import override_settings
 from django.utils import timezone
 from standardwebhooks import Webhook
@@ -141,13 +142,16 @@ def test_a_reset_and_a_huge_answer() -> None:
     assert len(last.response_body) == 4096
 
 
-@override_settings(DRF_WEBHOOKS={})
+@override_settings(DRF_WEBHOOKS={"ALLOWED_HOSTS": ["*", "localhost"], "HTTPS_ONLY": False})
 def test_the_own_network_is_refused() -> None:
     with WebhookReceiver() as receiver:
-        Endpoint.objects.create(url=receiver.url, event_types=["core.deposit.*"])
+        # What a name leads to is not asked when it is saved.
         Endpoint.objects.create(
             url=f"http://localhost:{receiver.port}/", event_types=["core.deposit.*"]
         )
+        with pytest.raises(ValidationError, match=r"127\.0\.0\.1 is refused: loopback"):
+            Endpoint.objects.create(url=receiver.url, event_types=["core.deposit.*"])
+        Endpoint.objects.bulk_create([Endpoint(url=receiver.url, event_types=["core.deposit.*"])])
         make_deposit()
         assert deliver_now() == 2
         assert receiver.requests == []

@@ -249,10 +249,10 @@ def test_what_the_system_says_has_short_names(number: int, name: str) -> None:
     assert found.is_ours is (name == "local_error")
 
 
-def test_a_detail_fits_into_every_database() -> None:
-    found = failure(aiohttp.ClientError("\0\udcff" + "x" * 900), Trip(0))
+def test_a_detail_fits_into_every_database_and_terminal() -> None:
+    found = failure(aiohttp.ClientError("\0\udcff\x1b[31m" + "x" * 900), Trip(0))
 
-    assert found.detail.startswith("ClientError: \ufffd?x")
+    assert found.detail.startswith("ClientError: \ufffd\ufffd\ufffd[31mx")
     assert len(found.detail) <= 500
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from drf_webhooks.delivery import trust
-from drf_webhooks.delivery.destinations import DestinationRefusedError
 from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
 from drf_webhooks.delivery.trust import has_authorities, tls_context
+from drf_webhooks.destination_rules import DestinationRefusedError
 from drf_webhooks.exceptions import ConfigurationError
 from tests.delivery.sending import BODY, SHORT, home, send, send_all
 from tests.delivery.servers import (
@@ -81,6 +81,15 @@ def test_a_proxy_that_has_a_name_is_looked_up_anywhere(authority: Authority) -> 
     assert sent.answer.timing.look_up is not None
 
 
+def test_a_proxy_is_looked_up_by_the_system() -> None:
+    with RawServer(always_ok) as server, ProxyServer() as proxy:
+        url = f"http://a.example:{server.port}/"
+        sent = send(url, ask=None, PROXY=f"http://localhost:{proxy.port}", ALLOWED_NETWORKS=())
+
+    assert sent.answer.status == 200
+
+
+@pytest.mark.security
 def test_a_literal_address_is_checked_with_a_proxy_too() -> None:
     with ProxyServer() as proxy:
         sent = send("http://10.0.0.1:8080/", PROXY=proxy.url, ALLOWED_NETWORKS=())
@@ -113,6 +122,7 @@ def test_a_proxy_that_cannot_be_reached(listening: Any, scheme: str) -> None:
     assert "s3cret" not in repr(sent)
 
 
+@pytest.mark.security
 def test_with_a_proxy_nothing_else_is_looked_up() -> None:
     proxy = Proxy.parse("http://ada:s3cret@proxy.internal:3128")
     resolver = ProxyResolver(proxy, home)
@@ -223,6 +233,7 @@ def environment(
     return proxy
 
 
+@pytest.mark.security
 def test_the_environment_names_no_proxy_and_no_password(environment: ProxyServer) -> None:
     """C44."""
     with environment as proxy, RawServer(always_ok) as server:
@@ -233,6 +244,7 @@ def test_the_environment_names_no_proxy_and_no_password(environment: ProxyServer
     assert b"authorization" not in server.requests[0].lower()
 
 
+@pytest.mark.security
 def test_the_environment_makes_no_authority_trusted(
     environment: ProxyServer, authority: Authority
 ) -> None:

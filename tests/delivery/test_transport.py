@@ -70,6 +70,7 @@ def dripping_interim(client: Client) -> None:
         client.send(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("script", "status"),
     [
@@ -96,6 +97,7 @@ def test_an_attempt_ends_in_time(script: Callable[[Client], None], status: int |
         assert "no answer came in time" in sent.answer.detail
 
 
+@pytest.mark.security
 def test_a_receiver_that_reads_nothing_holds_no_connection() -> None:
     """C33: to close it would wait until all is read that was written."""
     ended = threading.Event()
@@ -137,6 +139,7 @@ class Flood:
             self.is_over.set()
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("head", "block"),
     [
@@ -164,6 +167,7 @@ def test_no_more_of_a_body_is_taken_than_is_kept(head: bytes, block: bytes) -> N
     assert sent.seconds < sent.total_seconds * 1.1
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("head", "block", "error"),
     [
@@ -188,6 +192,7 @@ def test_no_more_of_a_head_is_taken_than_anybody_needs(
     assert sent.seconds < sent.total_seconds
 
 
+@pytest.mark.security
 def test_a_bomb_is_kept_as_it_came() -> None:
     """C35: nothing is inflated."""
     bomb = gzip.compress(b"\0" * 50_000_000)
@@ -213,6 +218,7 @@ def breaking(*parts: bytes, reset: bool = False) -> Callable[[Client], None]:
     return script
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("script", "body"),
     [
@@ -243,6 +249,7 @@ def test_a_status_decides_though_the_body_breaks_off(
     assert sent.answer.detail.startswith(f"The body broke off after {len(sent.answer.body)} bytes.")
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -295,6 +302,7 @@ def test_strange_answers(answer: bytes, status: int | None) -> None:
         assert sent.answer.header("x-b") == "é"
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308], ids=lambda each: f"C38-{each}")
 def test_a_redirect_is_an_answer_and_not_followed(status: int) -> None:
     with RawServer(always_ok) as second:
@@ -426,6 +434,7 @@ def test_a_request_is_sent_once_more_and_no_more() -> None:
 STRAY = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n"
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "parts",
     [
@@ -507,6 +516,7 @@ def test_the_parts_of_a_request_take_time() -> None:
     assert timedelta(seconds=0.1) <= timing.answer
 
 
+@pytest.mark.security
 def test_what_decides_is_found_among_many_headers() -> None:
     many = b"".join(b"x-%d: y\r\n" % number for number in range(90))
     head = b"HTTP/1.1 503 Busy\r\n" + many + b"retry-after: 7\r\ncontent-length: 0\r\n\r\n"
@@ -556,6 +566,7 @@ def test_the_bytes_that_arrive_are_those_that_were_sent(
     assert (request.method, request.body) == (method, body)
 
 
+@pytest.mark.security
 def test_a_thousand_slow_name_servers_do_not_keep_a_name_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,9 @@ and the protocol's class. The tests of connections say so if a new aiohttp diffe
 
 import asyncio
 import enum
+import errno
+import ipaddress
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +19,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from drf_webhooks.addresses import Address
 from drf_webhooks.delivery.failures import Timing
+from drf_webhooks.destination_rules import DestinationRefusedError
 
 __all__ = ["HEAD_BYTES", "Connector", "HeaderTooLargeError", "Phase", "Trip", "current"]
 
@@ -42,6 +47,15 @@ class Phase(enum.Enum):
     ANSWER = enum.auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up gave, and when; of a host that is an address, that address."""
+
+    name: tuple[str, int]
+    addresses: frozenset[Address]
+    at: float
+
+
 @dataclass(slots=True)
 class Trip:
     """How far one request got. Its moments are those of the event loop's clock, in seconds."""
@@ -51,10 +65,15 @@ class Trip:
     is_over: bool = False
     is_new: bool = False
     is_again: bool = False
+    is_looked_up: bool = False
     head_bytes: int = 0
     has_head: bool = False
+    #: So many bytes of a body are taken yet, with what is written around its chunks.
+    body_room: int = 0
+    #: Whether there were more.
+    is_full: bool = False
     connecting_at: float | None = None
-    found_at: float | None = None
+    found: Found | None = None
     ready_at: float | None = None
     first_byte_at: float | None = None
     transport: asyncio.Transport | None = None
@@ -81,9 +100,10 @@ class Trip:
         """Return how long the parts took, as far as they came to an end."""
         if not self.is_new:
             return Timing(None, None, _between(self.began, self.first_byte_at))
+        found_at = None if self.found is None or not self.is_looked_up else self.found.at
         return Timing(
-            look_up=_between(self.connecting_at, self.found_at),
-            connect=_between(self.found_at or self.connecting_at, self.ready_at),
+            look_up=_between(self.connecting_at, found_at),
+            connect=_between(found_at or self.connecting_at, self.ready_at),
             answer=_between(self.ready_at, self.first_byte_at),
         )
 
@@ -100,6 +120,9 @@ class _WatchedProtocol(ResponseHandler):
     """Counts what comes before an answer's body, and takes nothing that was not asked for."""
 
     trip: Trip | None = None
+    #: What the connection was made by, and the address that it leads to.
+    found: Found | None = None
+    peer: Address | None = None
 
     def data_received(self, data: bytes) -> None:
         trip = self.trip
@@ -128,9 +151,20 @@ class _WatchedProtocol(ResponseHandler):
                 trip.cut()
                 return
         if start < len(data):
-            super().data_received(data[start:])
+            super().data_received(data[start : start + max(trip.body_room, 0)])
+            trip.body_room -= len(data) - start
+            if trip.body_room < 0:
+                self._stop(trip)
         if self._exception is not None:
             self._break_off(self._exception)
+
+    def _stop(self, trip: Trip) -> None:
+        """Let a body end here. One of tiny chunks would be many objects for each read."""
+        self.force_close()
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            trip.is_full = True
+            payload.feed_eof()
 
     def _break_off(self, error: BaseException) -> None:
         """Tell who reads a body that no more of it can be understood; aiohttp does not."""
@@ -148,7 +182,7 @@ class _WatchedProtocol(ResponseHandler):
 
 @dataclass
 class _TimedResolver(AbstractResolver):
-    """Notes when a name was looked up."""
+    """Notes what a request waits for, and that a name was looked up."""
 
     inner: AbstractResolver
 
@@ -156,7 +190,7 @@ class _TimedResolver(AbstractResolver):
         trip = current.get()
         trip.phase = Phase.LOOK_UP
         found = await self.inner.resolve(host, port, family)
-        trip.found_at = asyncio.get_running_loop().time()
+        trip.is_looked_up = True
         trip.phase = Phase.CONNECT
         return found
 
@@ -167,9 +201,13 @@ class _TimedResolver(AbstractResolver):
 class Connector(aiohttp.TCPConnector):
     """Makes connections within a time of their own, and tells the trip of a request about it.
 
+    A connection leads to an address that the look-up gave. It is used again only while that
+    answer is young, and the latest one for the name still has the address.
+
     Args:
         resolver: Asked once for each new connection, and not remembered.
         connect_timeout: For the look-up, the connection, a proxy's tunnel and TLS together.
+        answer_lasts: How long a connection is used after its look-up.
         keeps: Keep connections open for the next request.
         more: As aiohttp has it.
 
@@ -180,6 +218,7 @@ class Connector(aiohttp.TCPConnector):
         resolver: AbstractResolver,
         *,
         connect_timeout: timedelta,
+        answer_lasts: timedelta,
         keeps: bool = True,
         **more: Any,
     ) -> None:
@@ -191,6 +230,8 @@ class Connector(aiohttp.TCPConnector):
             **more,
         )
         self._seconds = connect_timeout.total_seconds()
+        self._lasts_seconds = answer_lasts.total_seconds()
+        self._latest: dict[tuple[str, int], Found] = {}
         self._factory = self._protocol  # type: ignore[assignment]  # a partial there
 
     def _protocol(self) -> _WatchedProtocol:
@@ -205,9 +246,10 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = cast("_WatchedProtocol", connection.protocol)
-            if trip.is_new or not protocol.should_close:
+            if trip.is_new or (not protocol.should_close and self._still_leads_there(protocol)):
                 break
-            # What came after the last answer would be taken for the answer to this request.
+            # It leads elsewhere by now, or what came after the last answer would be taken for
+            # the answer to this request.
             connection.close()
         protocol.trip = trip
         trip.transport = connection.transport
@@ -222,4 +264,54 @@ class Connector(aiohttp.TCPConnector):
         async with asyncio.timeout(self._seconds):
             protocol = await super()._create_connection(req, traces, timeout)
         trip.ready_at = self._loop.time()
+        self._identify(cast("_WatchedProtocol", protocol), trip)
         return protocol
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[ResolveResult]:
+        found = await super()._resolve_host(host, port, traces)
+        addresses = frozenset(_address(each["host"]) for each in found)
+        self._note(Found((host, port), addresses, self._loop.time()))
+        return found
+
+    def _note(self, found: Found) -> None:
+        """Remember an answer, for as long as connections are used that came from it."""
+        current.get().found = found
+        self._latest.pop(found.name, None)
+        self._latest[found.name] = found
+        while True:
+            oldest = next(iter(self._latest.values()))
+            if oldest is found or found.at - oldest.at < self._lasts_seconds:
+                break
+            del self._latest[oldest.name]
+
+    def _identify(self, protocol: _WatchedProtocol, trip: Trip) -> None:
+        """Make sure that a connection leads where it was to lead.
+
+        Raises:
+            DestinationRefusedError: the other end has an address that nobody has looked at.
+            ConnectionResetError: there is no other end any more.
+
+        """
+        assert protocol.transport is not None  # noqa: S101  # it has just been connected
+        assert trip.found is not None  # noqa: S101  # else there was nothing to connect to
+        peer = protocol.transport.get_extra_info("peername")
+        if peer is None:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        protocol.found = trip.found
+        protocol.peer = _address(peer[0])
+        if protocol.peer not in trip.found.addresses:
+            protocol.transport.abort()
+            msg = f"the connection leads to {protocol.peer}, and not where it was to"
+            raise DestinationRefusedError(msg)
+
+    def _still_leads_there(self, protocol: _WatchedProtocol) -> bool:
+        found = protocol.found
+        assert found is not None  # noqa: S101  # set for each connection that is made
+        latest = self._latest.get(found.name, found)
+        return (
+            self._loop.time() - found.at < self._lasts_seconds and protocol.peer in latest.addresses
+        )
+
+
+def _address(text: str) -> Address:
+    return ipaddress.ip_address(text.partition("%")[0])

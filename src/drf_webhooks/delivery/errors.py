@@ -8,9 +8,9 @@ import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from drf_webhooks.delivery.connections import HeaderTooLargeError, Phase, Trip
-from drf_webhooks.delivery.destinations import DestinationRefusedError
 from drf_webhooks.delivery.failures import ERRORS, Failure
 from drf_webhooks.delivery.proxies import Proxy
+from drf_webhooks.destination_rules import DestinationRefusedError
 
 __all__ = ["failure"]
 
@@ -148,4 +148,8 @@ def _detail(error: BaseException, chain: list[BaseException], name: str) -> str:
         if isinstance(inner, aiohttp.ClientHttpProxyError):
             said = f"the proxy answered {inner.status} {said}"
         text = f"{type(inner).__name__}: {said}" if str(said) else type(inner).__name__
-    return text[:_DETAIL_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
+    # It may have words of the receiver's, and is shown on terminals too.
+    return "".join(
+        each if each.isprintable() or each == "\n" else "\ufffd"
+        for each in text[:_DETAIL_CHARACTERS]
+    )

@@ -34,7 +34,9 @@ class Kind:
 ERRORS: Mapping[str, Kind] = {
     "dns_error": Kind("the name has no address, or nobody could be asked for it"),
     "timeout_dns": Kind("the look-up of the name did not end in time"),
-    "destination_refused": Kind("the address or port is one that must not be reached"),
+    "destination_refused": Kind(
+        "the address, the host, the port or the scheme is one that must not be used"
+    ),
     "connection_refused": Kind("nobody listens at the port"),
     "host_unreachable": Kind("no way leads to the address"),
     "timeout_connect": Kind("no connection was made in time"),

@@ -8,7 +8,8 @@ from typing import Any, Self
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from drf_webhooks.delivery.destinations import DestinationRefusedError, LookUp, addresses
+from drf_webhooks.delivery.destinations import LookUp, addresses
+from drf_webhooks.destination_rules import DestinationRefusedError
 
 __all__ = ["Proxy", "ProxyResolver"]
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,16 +17,13 @@ from yarl import URL
 from drf_webhooks.conf import Config
 from drf_webhooks.delivery.connections import HEAD_BYTES, Connector, Trip, current
 from drf_webhooks.delivery.deadlines import Deadlines
-from drf_webhooks.delivery.destinations import (
-    GuardedResolver,
-    LookUp,
-    check_literal,
-    look_up,
-)
+from drf_webhooks.delivery.destinations import GuardedResolver, LookUp, look_up
 from drf_webhooks.delivery.errors import failure
 from drf_webhooks.delivery.failures import NO_TIMING, Failure, Timing
 from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
 from drf_webhooks.delivery.trust import tls_context
+from drf_webhooks.destination_rules import DestinationRefusedError, Rules
+from drf_webhooks.endpoint_urls import parse
 from drf_webhooks.models import Attempt
 
 __all__ = ["AiohttpTransport", "Answer", "Failure", "Timing", "Transport"]
@@ -38,10 +36,15 @@ _HEADERS_KEPT = 40
 _HEADERS_OBEYED = frozenset({"retry-after", "webhook-delivery"})
 #: So much of a body is read without being kept: to open a connection anew costs more.
 _SKIPPED_BYTES = 64 * 1024
+#: For the sizes of chunks, where they are of any size that makes sense.
+_FRAMING_BYTES = 4096
 #: ``getaddrinfo()`` takes a thread each, and a name server that is silent keeps it for long.
 _LOOK_UP_THREADS = 64
 _PROXY_AUTH = 407
 _PIECE_BYTES = 2**20
+#: Shorter than most name servers let their answers be kept. A name that leads elsewhere now is
+#: followed after this time at the latest, however busy its connections are.
+ANSWER_LASTS = timedelta(seconds=60)
 
 
 @dataclass(slots=True)
@@ -85,11 +88,25 @@ class AiohttpTransport:
     ``RESPONSE_LOG_BYTES`` of an answer are read.
 
     A request that crosses with the end of an idle connection is sent once more, on a new one.
+
+    Args:
+        settings: The settings.
+        ask: What looks names up, in place of the system's resolver.
+        answer_lasts: A connection is used for so long after the look-up that it came from.
+
     """
 
-    def __init__(self, settings: Config, *, ask: LookUp | None = None) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        *,
+        ask: LookUp | None = None,
+        answer_lasts: timedelta = ANSWER_LASTS,
+    ) -> None:
         self._settings = settings
+        self._rules = Rules.of(settings)
         self._ask = ask
+        self._answer_lasts = answer_lasts
         self._deadline = Deadlines(settings.REQUEST_TIMEOUT.total_seconds())
         self._proxy = None if settings.PROXY is None else Proxy.parse(settings.PROXY)
         self._client: aiohttp.ClientSession | None = None
@@ -102,10 +119,13 @@ class AiohttpTransport:
         ask = self._ask
         if ask is None:
             self._threads = ThreadPoolExecutor(_LOOK_UP_THREADS, "drf_webhooks_dns")
-            ask = partial(look_up, threads=self._threads)
+            named = {*self._rules.allowed_hosts}
+            if self._proxy is not None:
+                named.add(self._proxy.host)
+            ask = partial(look_up, threads=self._threads, as_written=named)
         resolver: AbstractResolver
         if self._proxy is None:
-            resolver = GuardedResolver(allowed=self._settings.ALLOWED_NETWORKS, ask=ask)
+            resolver = GuardedResolver(self._rules, ask)
         else:
             resolver = ProxyResolver(self._proxy, ask)
         self._client = self._made(resolver, keeps=True)
@@ -117,6 +137,7 @@ class AiohttpTransport:
             resolver,
             connect_timeout=self._settings.CONNECT_TIMEOUT,
             keeps=keeps,
+            answer_lasts=self._answer_lasts,
             ssl=tls_context(self._settings.CA_BUNDLE),
         )
         client = aiohttp.ClientSession(
@@ -153,7 +174,10 @@ class AiohttpTransport:
         if self._client is None:
             msg = "The transport is not open. Use it in `async with`."
             raise RuntimeError(msg)
-        trip = Trip(asyncio.get_running_loop().time())
+        trip = Trip(
+            asyncio.get_running_loop().time(),
+            body_room=self._settings.RESPONSE_LOG_BYTES + _SKIPPED_BYTES + _FRAMING_BYTES,
+        )
         token = current.set(trip)
         response: aiohttp.ClientResponse | None = None
         kept = bytearray()
@@ -162,6 +186,7 @@ class AiohttpTransport:
             with self._deadline():
                 response = await self._sent(trip, method, self._target(url), headers, body)
                 end = await self._read(response, kept)
+                end = End.CUT if trip.is_full else end
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             failed = failure(error, trip, self._proxy)
             if response is None:
@@ -171,7 +196,7 @@ class AiohttpTransport:
         finally:
             trip.is_over = True
             current.reset(token)
-            if response is None:
+            if response is None or trip.is_full:
                 trip.cut()
             elif not response.closed:
                 # The rest is not wanted, and so neither is the connection.
@@ -213,15 +238,23 @@ class AiohttpTransport:
         return End.CUT if skipped else End.WHOLE
 
     def _checked(self, url: str) -> URL:
-        """Parse a URL, once, and refuse a host that is an address not to be reached.
+        """Read a URL, and refuse a host, a port or an address that may not be reached.
 
         Raises:
-            DestinationRefusedError: the address or the port is refused.
+            DestinationRefusedError: it is refused.
             ValueError: it is no URL.
 
         """
-        target = URL(url)
-        check_literal(target.host or "", target.port or 0, allowed=self._settings.ALLOWED_NETWORKS)
+        read = parse(url)
+        self._rules.check(read)
+        target = URL(read.text)
+        if (target.scheme, target.raw_host, target.port) != (
+            read.scheme,
+            read.host,
+            read.port,
+        ):  # pragma: no cover  # no such URL is known; what was checked is connected to, or nothing
+            msg = f"{read.host} is read as {target.raw_host}"
+            raise DestinationRefusedError(msg)
         return target
 
 
