@@ -181,7 +181,8 @@ class Worker:
             self._is_stopping = True
         elif until_empty and not settled and self._is_empty(claimed):
             return True
-        else:
+        # What was settled may have made something due that the claim beside it did not see.
+        elif not (until_empty and settled):
             await self._something()
         return False
 
