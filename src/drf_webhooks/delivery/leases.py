@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.db.models import Case, F, QuerySet, Value, When
 
 from drf_webhooks.clock import Clock, database_now
+from drf_webhooks.delivery.access import KEPT, Access
 from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
 from drf_webhooks.delivery.lost import end_lost
 from drf_webhooks.delivery.rates import within_rates
@@ -63,6 +64,10 @@ class Leased:
     is_ordered: bool = False
     #: Whether they wait on if this delivery is dead.
     blocks: bool = False
+    #: How many webhooks led to the change.
+    depth: int = 0
+    #: Whether the endpoint's owner may receive still.
+    may_receive: bool = True
 
     def unwell(self) -> "Leased":
         """Return the same for an endpoint against which something was counted meanwhile."""
@@ -93,6 +98,7 @@ class _Event(NamedTuple):
     owner: Any
     sequence: int | None
     traceparent: str
+    depth: int
 
 
 class _Taken(NamedTuple):
@@ -150,6 +156,7 @@ def claim(
     schedule: Sequence[timedelta],
     turns: Turns | None = None,
     rate: float | None = None,
+    access: Access | None = None,
 ) -> Claim:
     """Take deliveries that are due, in a few statements for any number.
 
@@ -168,6 +175,7 @@ def claim(
         turns: Where the worker is in its round of the endpoints; changed.
         rate: How many of one endpoint in a second, for all workers; an endpoint may have a
             rate of its own.
+        access: What the worker knows of owners; by default nothing yet.
 
     """
     turns = Turns() if turns is None else turns
@@ -200,13 +208,21 @@ def claim(
     if not chosen:
         full = full_of(endpoints, room)
         return Claim([], is_all=is_all and not due, again_in=again_in, full=full)
+    owners = {endpoints[row.endpoint].owner for row in chosen} - {None}
+    refused = (Access() if access is None else access).refused(owners, using=using)
+    if refused is None:
+        # Nobody knows whether these may be sent.
+        chosen = [row for row in chosen if endpoints[row.endpoint].owner is None]
+        refused, again_in = frozenset(), KEPT
+        if not chosen:
+            return Claim([], is_all=False, again_in=again_in)
     turns.served = chosen[-1].endpoint
     recovering = {key for key, row in endpoints.items() if row.health__ramp is not None}
     taken, rounds = _take(chosen, recovering, using=using, length=length, schedule=schedule)
     events = _events({row.event for row in taken}, using=using)
     by_id = {row.delivery: row for row in taken}
     leased = [
-        _leased(row, endpoints[row.endpoint], events[row.event], rounds, each=each)
+        _leased(row, endpoints[row.endpoint], events[row.event], rounds, refused, each=each)
         for row in (by_id.get(one.delivery) for one in chosen)
         # Without an event it has been deleted in this moment, and so has the delivery.
         if row is not None and row.event in events
@@ -343,6 +359,7 @@ def _leased(
     endpoint: Subscriber,
     event: _Event,
     rounds: Mapping[uuid.UUID, int],
+    refused: frozenset[Any],
     *,
     each: int,
 ) -> Leased:
@@ -375,6 +392,8 @@ def _leased(
         limit=endpoint.limit(each),
         is_ordered=row.is_ordered,
         blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
+        depth=event.depth,
+        may_receive=endpoint.owner not in refused,
     )
 
 
