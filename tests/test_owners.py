@@ -18,7 +18,7 @@ from drf_webhooks import endpoints, replay
 from drf_webhooks.checks import check_limits, check_owners
 from drf_webhooks.delivery.leases import claim
 from drf_webhooks.delivery.results import settle
-from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Event, Notice
+from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
 from drf_webhooks.owners import Owned
 from drf_webhooks.testing import WebhookReceiver, deliver_now
 from tests.app.models import Document
@@ -242,6 +242,25 @@ def test_the_command_transfers_and_prints_the_new_secret_once() -> None:
         make(make_user(username="cleo"))
         with pytest.raises(CommandError, match="The owner has 1 endpoints"):
             call_command("webhooks_endpoint", "transfer", key, owner="cleo")
+
+
+@pytest.mark.security
+def test_f73_the_status_of_an_owner_is_of_its_own() -> None:
+    ada, bea = make_part("ada"), make_part("bea")
+    bea.owned.send_again([bea.delivery.pk])
+    now = timezone.now()
+    Attempt.objects.update(started_at=now, status=500)
+
+    mine, theirs, nobodys = ada.owned.status(), bea.owned.status(), Owned(None).status()
+
+    assert (mine.backlog.waiting.value, mine.dead.value) == (0, 1)
+    assert (theirs.backlog.waiting.value, theirs.dead.value) == (1, 0)
+    assert [each.endpoint for each in mine.behind] == []
+    assert [each.endpoint for each in theirs.behind] == [bea.endpoint.pk]
+    assert mine.last_minute.failed_per_second == theirs.last_minute.failed_per_second == 1 / 60
+    assert mine.endpoints == {"enabled": 1, "disabled": 0}
+    assert nobodys.endpoints == {"enabled": 0, "disabled": 0}
+    assert nobodys.dead.value == nobodys.last_hour.per_second == 0
 
 
 def test_an_owner_does_not_see_what_is_for_everybody_among_its_own_events() -> None:

@@ -82,11 +82,11 @@ def _show(made: dict[str, list[tuple[str, str]]], states: dict[str, Any]) -> boo
         each["is_deleted"] or last[each["changed_by"]][each["id"]] == each["name"]
         for each in left["contacts"]
     )
-    print(f"{'':8}{'changes':>10}{'requests':>10}{'contacts':>10}")
+    print(f"{'':8}{'changes':>10}{'messages':>10}{'contacts':>10}")
     for side in SIDES:
         count = len(states[side]["contacts"])
-        print(f"{side:8}{len(made[side]):10}{states[side]['requests']:10}{count:10}")
-    is_loopless = all(states[side]["requests"] == len(made[side]) for side in SIDES)
+        print(f"{side:8}{len(made[side]):10}{states[side]['messages']:10}{count:10}")
+    is_loopless = all(states[side]["messages"] == len(made[side]) for side in SIDES)
     print("Both sides have the same." if is_same else "The sides DIFFER.")
     print("No change is lost." if is_kept else "A change is LOST.")
     print("Each change was sent once: no loop." if is_loopless else "Changes went round in a LOOP.")

@@ -6,6 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.db import models, transaction
 
+from drf_webhooks.session import disable_webhooks
+
 
 class Contact(models.Model):
     """A person. Never deleted but marked, or an old change would bring it back."""
@@ -25,18 +27,29 @@ class Contact(models.Model):
 def change(pk: uuid.UUID, **fields: Any) -> None:
     """Make or change a contact, as a user of this side does."""
     with transaction.atomic():
-        found = Contact.objects.select_for_update().filter(pk=pk).first()
-        version = 1 if found is None else found.version + 1
-        more = {"version": version, "changed_by": settings.SIDE}
-        Contact.objects.update_or_create(pk=pk, defaults={**fields, **more})
+        contact = _locked(pk)
+        _set(contact, version=contact.version + 1, changed_by=settings.SIDE, **fields)
 
 
 def mirror(pk: uuid.UUID, **fields: Any) -> bool:
     """Take over a contact as the other side has it; return ``False`` if this one is newer."""
     with transaction.atomic():
-        found = Contact.objects.select_for_update().filter(pk=pk).first()
+        contact = _locked(pk)
         theirs = (fields["version"], fields["changed_by"])
-        if found is not None and (found.version, found.changed_by) >= theirs:
+        if (contact.version, contact.changed_by) >= theirs:
             return False
-        Contact.objects.update_or_create(pk=pk, defaults=fields)
+        _set(contact, **fields)
     return True
+
+
+def _locked(pk: uuid.UUID) -> Contact:
+    """Return a contact, made if need be, that nobody else changes meanwhile."""
+    with disable_webhooks():
+        Contact.objects.bulk_create([Contact(pk=pk)], ignore_conflicts=True)
+    return Contact.objects.select_for_update().get(pk=pk)
+
+
+def _set(contact: Contact, **fields: Any) -> None:
+    for name, value in fields.items():
+        setattr(contact, name, value)
+    contact.save()

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from drf_webhooks.models import Attempt, Delivery, Endpoint
+from drf_webhooks.models import Delivery, Endpoint
 from drf_webhooks.session import Origin, webhook_signal_session
 from example.duplex.models import Contact, change, mirror
 from example.duplex.serializers import ContactSerializer
@@ -49,13 +49,13 @@ class HookView(APIView):
 
 
 class StateView(APIView):
-    """``GET`` by the demo: all contacts, what waits, and how many requests were made."""
+    """``GET`` by the demo: all contacts, what waits, and how many messages there were."""
 
     def get(self, request: Request) -> Response:
         return Response(
             {
                 "contacts": ContactSerializer(Contact.objects.order_by("pk"), many=True).data,
                 "waiting": Delivery.objects.exclude(state=Delivery.State.DELIVERED).count(),
-                "requests": Attempt.objects.count(),
+                "messages": Delivery.objects.count(),
             }
         )

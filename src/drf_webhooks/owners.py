@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rest_framework.exceptions import Throttled
 from rest_framework.throttling import SimpleRateThrottle
 
-from drf_webhooks import endpoints, replay
+from drf_webhooks import endpoints, replay, status
 from drf_webhooks.conf import config
 from drf_webhooks.endpoint_health import Notice, NoticeQuerySet
 from drf_webhooks.models import (
@@ -107,6 +107,10 @@ class Owned:
     def notices(self) -> NoticeQuerySet:
         """What was said of the owner's endpoints, since they are its own."""
         return Notice.objects.using(self.using).owned_by(self.owner)
+
+    def status(self) -> status.Status:
+        """How far the owner's deliveries are."""
+        return status.read(using=self.using, owner=self.owner)
 
     def create_endpoint(self, **fields: Any) -> Endpoint:
         """Make an endpoint.

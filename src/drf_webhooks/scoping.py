@@ -10,10 +10,22 @@ from django.db.models import F, Q
 
 from drf_webhooks.event_types import ENDPOINT
 
-__all__ = ["HEARS", "audible", "delivered_to", "may_hear", "of_endpoint", "owned", "owner_key"]
+__all__ = [
+    "EVERYBODY",
+    "HEARS",
+    "audible",
+    "delivered_to",
+    "may_hear",
+    "of_endpoint",
+    "owned",
+    "owner_key",
+]
 
 #: Whether an endpoint ``p`` may hear an event ``e``, in SQL.
 HEARS = "(e.owner_id IS NULL OR e.owner_id = p.owner_id)"
+
+#: Stands for no owner in particular, where operators ask for all that there is.
+EVERYBODY = object()
 
 _NOTHING = Q(pk__in=())
 
