@@ -1,6 +1,7 @@
 """Where changes come from: own changes that are not heard, and chains that are cut."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from drf_webhooks import replay
 from drf_webhooks.middleware import WebhooksMiddleware
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.origins import LONGEST, NOWHERE, Origin, current, read_depth
-from drf_webhooks.pipeline import release_due
+from drf_webhooks.payloads import _is_same
+from drf_webhooks.pipeline import recheck_due, release_due
 from drf_webhooks.session import disable_webhooks, webhook_signal_session
 from drf_webhooks.testing import WebhookReceiver, deliver_now, isolated_registry
 from drf_webhooks.utils import ModelSerializerWebhook
@@ -274,3 +276,63 @@ def test_a_project_may_know_more_of_a_request() -> None:
 
     assert heard() == set()
     assert Event.objects.get().origin_endpoint == mine.pk
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_what_two_threads_of_a_session_have_held_is_joined(*, is_same: bool) -> None:
+    changed, mine = deposit(), make_endpoint(ignores_own_changes=True)
+    session = uuid.uuid4()
+    past = timezone.now() - timedelta(hours=1)
+    for depth, end in ((4, mine.pk), (2, mine.pk if is_same else None)):
+        Event.objects.create(
+            type="core.deposit.updated",
+            resource="core.deposit",
+            object_key=str(changed.pk),
+            session=session,
+            held_until=past,
+            created_at=past,
+            origin_endpoint=end,
+            depth=depth,
+        )
+
+    release_due()
+
+    event = Event.objects.get()
+    assert (event.depth, event.origin_endpoint) == (4, mine.pk if is_same else None)
+    assert heard() == (set() if is_same else {mine.pk})
+
+
+def test_a_second_look_goes_on_with_the_chain() -> None:
+    changed = deposit()
+    make_endpoint()
+    with webhook_signal_session(origin=Origin(what="sync", endpoint=one, depth=4)):
+        changed.save()
+    with disable_webhooks():
+        changed.amount = 7
+        changed.save()
+    Event.objects.update(recheck_at=timezone.now() - timedelta(hours=1))
+
+    assert recheck_due() == 1
+
+    found = Event.objects.latest("sequence")
+    assert (found.sequence, found.depth, found.origin_endpoint) == (2, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("known", "given_now", "is_same"),
+    [
+        ({"a": 1}, {"a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, {"a": "1"}, False),
+        ([1, ("x",)], [1, ("x",)], True),
+        ([1], [1, 2], False),
+        (User(pk=1), User(pk=1), False),
+        ({"a": [User(pk=1)]}, {"a": [User(pk=1)]}, False),
+    ],
+)
+def test_contexts_are_the_same_by_what_they_hold(
+    known: Any, given_now: Any, *, is_same: bool
+) -> None:
+    assert _is_same(known, given_now) is is_same
+    assert _is_same(known, known)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import QuerySet
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -186,3 +186,14 @@ def test_a_claim_asks_once() -> None:
     table = connection.ops.quote_name(User._meta.db_table)
     assert len([each for each in queries if f"FROM {table}" in each["sql"]]) == 1
     assert active(User.objects.all())
+
+
+def unreachable(owners: QuerySet[User]) -> Iterable[Any]:
+    msg = "The server is gone."
+    raise OperationalError(msg)
+
+
+def test_an_error_of_the_database_is_the_workers_business() -> None:
+    hook = {"OWNER_MAY_RECEIVE": f"{HERE}.unreachable"}
+    with override_settings(DRF_WEBHOOKS=hook), pytest.raises(OperationalError):
+        Access().refused([1], using="default")
