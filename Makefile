@@ -41,7 +41,7 @@ types: .venv/ci.stamp  ## mypy, strict
 
 migrations: .venv/test.stamp  ## models and migrations agree
 	$(BIN)/python -m django makemigrations --check --dry-run --settings=tests.settings
-	$(BIN)/python -m django makemigrations --check --dry-run --settings=example.settings
+	$(BIN)/python -m django makemigrations --check --dry-run --settings=example.duplex.settings
 
 docs: .venv/ci.stamp  ## build the documentation; warnings are errors
 	$(BIN)/sphinx-build -W -q -b html docs build/docs

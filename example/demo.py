@@ -44,7 +44,7 @@ def main() -> int:
 
         stack.enter_context(database.made())
         objects = database.fill(_PASSWORD)
-        ports = {name: _free_port() for name in ("api", "receiver")}
+        ports = {name: free_port() for name in ("api", "receiver")}
         secret = _make_endpoint(f"http://127.0.0.1:{ports['receiver']}/")
         log = stack.enter_context((folder / "processes.log").open("w"))
         processes = [
@@ -55,7 +55,7 @@ def main() -> int:
                 ("example.manage", "webhooks_worker"),
             )
         ]
-        _wait(lambda: all(_answers(port) for port in ports.values()), "the servers", processes)
+        _wait(lambda: all(answers(port) for port in ports.values()), "the servers", processes)
         show = _Table()
         client = Client(f"http://127.0.0.1:{ports['api']}/api/")
         is_right = True
@@ -182,12 +182,12 @@ def _wait(
         time.sleep(_POLL_SECONDS)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -117,7 +117,7 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "overrides", "state"]
-        fields += ["concurrency", "rate", "ordering", "on_dead"]
+        fields += ["concurrency", "rate", "ordering", "on_dead", "ignores_own_changes"]
         # Who may only look would be shown the column as it is.
         may_change = obj is None or self.has_change_permission(request, obj)
         fields += ["method", "format", "headers" if may_change else "header_names"]
@@ -127,7 +127,8 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         # By the actions: a form that was open meanwhile would undo what the worker did.
-        return self.readonly_fields if obj is None else ("state", *self.readonly_fields)
+        # An owner is changed by a transfer.
+        return self.readonly_fields if obj is None else ("state", "owner", *self.readonly_fields)
 
     def save_model(self, request: HttpRequest, obj: Endpoint, form: Any, change: Any) -> None:
         if not change:
@@ -221,6 +222,9 @@ class EventAdmin(ReadOnlyAdmin):
         "error",
         "owner",
         "session",
+        "origin",
+        "origin_endpoint",
+        "depth",
         "created_at",
         "message",
     )

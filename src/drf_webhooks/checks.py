@@ -37,6 +37,8 @@ def register() -> None:
     checks.register(check_engine, "drf_webhooks")
     checks.register(check_destinations, "drf_webhooks", deploy=True)
     checks.register(check_urls, checks.Tags.database)
+    checks.register(check_owners, "drf_webhooks")
+    checks.register(check_limits, "drf_webhooks", deploy=True)
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -135,6 +137,46 @@ def _check_handler(path: str | None) -> Iterator[checks.CheckMessage]:
             hint="Name a function of one argument, the notice, with its module.",
             id="drf_webhooks.E011",
         )
+
+
+def check_owners(**_: Any) -> list[checks.CheckMessage]:
+    """A function that is to tell which owners may receive, and cannot."""
+    path = None if mistakes(given()) else config().OWNER_MAY_RECEIVE
+    try:
+        found = None if path is None else import_string(path)
+    except ImportError as error:
+        why = str(error)
+    else:
+        if path is None or callable(found):
+            return []
+        why = "It is no function"
+    return [
+        checks.Error(
+            f"DRF_WEBHOOKS['OWNER_MAY_RECEIVE'] is {path!r}. {why}.",
+            hint=(
+                "Name a function that takes a queryset of owners and returns those that may "
+                "receive. Until then nothing is sent to endpoints that have an owner."
+            ),
+            id="drf_webhooks.E401",
+        )
+    ]
+
+
+def check_limits(**_: Any) -> list[checks.CheckMessage]:
+    """A cache that each process has for itself, where limits are counted."""
+    backend = settings.CACHES["default"]["BACKEND"]
+    if mistakes(given()) or not backend.endswith((".LocMemCache", ".DummyCache")):
+        return []
+    if config().TESTS_PER_MINUTE is None and config().RESENDS_PER_MINUTE is None:
+        return []
+    return [
+        checks.Warning(
+            f"CACHES['default'] is {backend!r}, which processes do not share. An owner may send "
+            "as many tests from each process as TESTS_PER_MINUTE allows.",
+            hint="Use a cache that all processes share, as DRF's throttles need it too.",
+            id="drf_webhooks.W401",
+        )
+    ]
 
 
 def check_engine(**_: Any) -> list[checks.CheckMessage]:

@@ -40,6 +40,10 @@ _COUNTS = (
     "BREAKER_FAILURES",
     "BREAKER_SAMPLE",
     "TYPE_FAILURES",
+    "MAX_DEPTH",
+    "ENDPOINTS_PER_OWNER",
+    "TESTS_PER_MINUTE",
+    "RESENDS_PER_MINUTE",
 )
 #: What reads each value of these, and how one looks.
 _DESTINATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -264,6 +268,23 @@ class Config:
     #: way. Addresses in ``ALLOWED_NETWORKS`` may do without, names may not.
     HTTPS_ONLY: bool = True
 
+    #: Which owners may receive still, asked when their deliveries are sent: the dotted path of a
+    #: function that takes a queryset of owners and returns those that may. By default those whose
+    #: column ``is_active`` is true, if they have one. ``None`` lets everybody.
+    OWNER_MAY_RECEIVE: str | None = "drf_webhooks.delivery.access.active"
+
+    #: How many endpoints an owner may have; ``None`` for any number.
+    ENDPOINTS_PER_OWNER: int | None = 20
+
+    #: How many tests an owner may ask for in a minute; ``None`` for any number.
+    TESTS_PER_MINUTE: int | None = 5
+
+    #: How often an owner may ask in a minute that deliveries be sent again.
+    RESENDS_PER_MINUTE: int | None = 5
+
+    #: A change that so many webhooks have led to is recorded, and not sent any more.
+    MAX_DEPTH: int = 10
+
 
 def given() -> object:
     """Return what the project has written, unchecked."""
@@ -354,7 +375,7 @@ def _contradictions(read: Config) -> list[str]:
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)!r}. It must be at least 1."
         for key in _COUNTS
-        if getattr(read, key) < 1
+        if (value := getattr(read, key)) is not None and value < 1
     ]
     found += [
         f"{NAME}[{key!r}] is {getattr(read, key)}. It must be longer than 0."

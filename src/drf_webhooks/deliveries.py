@@ -1,20 +1,25 @@
 """The tables of what is owed to endpoints: deliveries, and the attempts at them."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from drf_webhooks import scoping
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.waking import wake_on_commit
 
-__all__ = ["Attempt", "Delivery", "DeliveryQuerySet", "again"]
+__all__ = ["Attempt", "AttemptQuerySet", "Delivery", "DeliveryQuerySet", "again"]
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Queries by what they are for."""
+
+    def owned_by(self, owner: Any) -> "DeliveryQuerySet":
+        """Leave what an owner may see: what its endpoints were sent since they are its own."""
+        return self.filter(scoping.delivered_to(owner))
 
     def failed(self, since: datetime, until: datetime) -> "DeliveryQuerySet":
         """Leave those that died in a stretch of time, and were not said anew since."""
@@ -178,6 +183,14 @@ class Delivery(models.Model):
         return f"{self.pk} {self.state}"
 
 
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Queries by what they are for."""
+
+    def owned_by(self, owner: Any) -> "AttemptQuerySet":
+        """Leave the attempts at deliveries that an owner may see."""
+        return self.filter(scoping.delivered_to(owner, "delivery__"))
+
+
 class Attempt(models.Model):
     """One HTTP request for a delivery, and what came back.
 
@@ -222,6 +235,8 @@ class Attempt(models.Model):
         db_default="",
         help_text=_("Empty when no answer came."),
     )
+
+    objects = AttemptQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("attempt")

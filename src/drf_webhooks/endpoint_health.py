@@ -4,11 +4,12 @@ Apart from the endpoint itself, so that settling results does not contend with, 
 overwritten by, those who edit it.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from drf_webhooks import scoping
 from drf_webhooks.indexes import SparseIndex
 
 __all__ = ["EndpointHealth", "Notice"]
@@ -62,6 +63,14 @@ class EndpointHealth(models.Model):
         return "recovering"
 
 
+class NoticeQuerySet(models.QuerySet["Notice"]):
+    """Queries by what they are for."""
+
+    def owned_by(self, owner: Any) -> "NoticeQuerySet":
+        """Leave what was said of an owner's endpoints since they are its own."""
+        return self.filter(scoping.of_endpoint(owner))
+
+
 class Notice(models.Model):
     """Something that is said about an endpoint: by a signal, by an event, by the handler.
 
@@ -96,6 +105,8 @@ class Notice(models.Model):
     )
     is_recorded = models.BooleanField(_("has its events"), default=False)
     is_signalled = models.BooleanField(_("has its signal"), default=False)
+
+    objects = NoticeQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("notice")

@@ -3,21 +3,91 @@
 import logging
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
+from django.apps import apps
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from drf_webhooks import outbox
+from drf_webhooks import outbox, secret_keys
 from drf_webhooks.delivery.health_rows import forget
 from drf_webhooks.event_types import ENDPOINT_TEST
-from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Notice
+from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Notice, owner_model
 from drf_webhooks.notices import described, make_event
+from drf_webhooks.scoping import owner_key
 
-__all__ = ["disable", "enable", "recover", "send_test"]
+__all__ = ["create", "disable", "enable", "recover", "send_test", "transfer"]
 
 logger = logging.getLogger(__name__)
+
+
+def create(*, owner: Any, using: str = "default", **fields: Any) -> Endpoint:
+    """Make an endpoint of an owner, validated, within the number that an owner may have.
+
+    Args:
+        owner: An owner or its key; ``None`` for an endpoint of nobody.
+        using: The database.
+        fields: Those of an endpoint.
+
+    Raises:
+        ValidationError: a field is wrong, or the owner has too many.
+
+    """
+    with transaction.atomic(using=using):
+        endpoint = Endpoint(owner_id=owner_key(owner), **fields)
+        endpoint._state.db = using
+        _lock(owner, using)
+        endpoint.full_clean()
+        endpoint.save(using=using, force_insert=True)
+    return endpoint
+
+
+def _lock(owner: Any, using: str) -> None:
+    """Let nobody else give an owner an endpoint until the transaction ends."""
+    model: Any = apps.get_model(owner_model())
+    # On SQLite without an effect, nor a need: one transaction writes at a time.
+    rows = model._base_manager.using(using).filter(pk=owner_key(owner)).order_by()
+    list(rows.select_for_update().values_list("pk"))
+
+
+def transfer(
+    endpoint: Endpoint, *, to: Any, using: str = "default", now: datetime | None = None
+) -> bool:
+    """Give an endpoint to another owner; return ``False`` if it is that one's already.
+
+    It gets a new secret, and loses its custom headers, which may hold the old owner's. What
+    waits for it is dead. What was sent to it before is not shown to the new owner, and what was
+    counted against it is forgotten.
+
+    Args:
+        endpoint: Its ``owner`` and ``secret`` are set too.
+        to: An owner or its key; ``None`` for nobody.
+        using: The database.
+        now: By default, now.
+
+    Raises:
+        ValidationError: the new owner has too many.
+
+    """
+    now, key = now or timezone.now(), owner_key(to)
+    with transaction.atomic(using=using):
+        _lock(to, using)
+        rows = Endpoint.objects.using(using).filter(pk=endpoint.pk)
+        found = rows.select_for_update().get()
+        if found.owner_id == key:
+            return False
+        Endpoint.check_room(key, using=using)
+        secret = secret_keys.generate()
+        rows.give(key, secret=secret, at=now)
+        count = _give_up(endpoint.pk, "The endpoint was given to another owner.", using, now)
+        EndpointHealth.objects.using(using).filter(pk=endpoint.pk).delete()
+        Notice.objects.using(using).filter(endpoint=endpoint, due_at__isnull=False).update(
+            due_at=None
+        )
+    endpoint.refresh_from_db(using=using)
+    logger.info("Endpoint %s has another owner; %d deliveries are dead.", endpoint.pk, count)
+    return True
 
 
 def enable(
@@ -61,21 +131,23 @@ def enable(
 
 def _skip(pk: uuid.UUID, using: str, now: datetime, *, is_wanted: bool) -> None:
     if is_wanted:
-        count = (
-            Delivery.objects.using(using)
-            .filter(endpoint=pk, state=Delivery.State.WAITING)
-            .update(
-                state=Delivery.State.DEAD,
-                due_at=None,
-                leased_at=None,
-                settled_at=now,
-                reason="Skipped when the endpoint was enabled again.",
-                fence=F("fence") + 1,
-                is_by_hand=False,
-                order_key=None,
-            )
-        )
+        count = _give_up(pk, "Skipped when the endpoint was enabled again.", using, now)
         logger.info("Endpoint %s: %d deliveries that waited are skipped.", pk, count)
+
+
+def _give_up(pk: uuid.UUID, reason: str, using: str, now: datetime) -> int:
+    """Let what waits for an endpoint be dead; return how many deliveries that were."""
+    waiting = Delivery.objects.using(using).filter(endpoint=pk, state=Delivery.State.WAITING)
+    return waiting.update(
+        state=Delivery.State.DEAD,
+        due_at=None,
+        leased_at=None,
+        settled_at=now,
+        reason=reason,
+        fence=F("fence") + 1,
+        is_by_hand=False,
+        order_key=None,
+    )
 
 
 def disable(

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 __all__ = [
+    "ENDPOINT",
     "ENDPOINT_DISABLED",
     "ENDPOINT_ENABLED",
     "ENDPOINT_FAILING",
@@ -17,7 +18,8 @@ __all__ = [
     "refusal",
 ]
 
-#: What the library itself says, of endpoints.
+#: What the library itself says, of endpoints, and what these events are of.
+ENDPOINT = "webhooks.endpoint"
 ENDPOINT_FAILING = "webhooks.endpoint.failing"
 ENDPOINT_TYPE_FAILING = "webhooks.endpoint.type_failing"
 ENDPOINT_DISABLED = "webhooks.endpoint.disabled"

@@ -2,15 +2,18 @@
 
 import json
 import uuid
-from typing import Any, ClassVar
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from drf_webhooks import custom_headers, secret_keys
-from drf_webhooks.conf import given
+from drf_webhooks import custom_headers, origins, scoping, secret_keys
+from drf_webhooks.conf import config, given
 from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet
 from drf_webhooks.endpoint_health import EndpointHealth, Notice
 from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
@@ -26,7 +29,9 @@ __all__ = [
     "DeliveryQuerySet",
     "Endpoint",
     "EndpointHealth",
+    "EndpointQuerySet",
     "Event",
+    "EventQuerySet",
     "LearntPath",
     "Notice",
     "owner_model",
@@ -41,8 +46,37 @@ def owner_model() -> str:
     return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
+_TRANSFER = (
+    "An endpoint's owner was changed. Its secret and its history are the old owner's: use "
+    "drf_webhooks.endpoints.transfer(), or 'manage.py webhooks_endpoint transfer'."
+)
+
+#: Stands for an owner that was not read.
+_UNKNOWN = object()
+
+
+class EndpointQuerySet(models.QuerySet["Endpoint"]):
+    """Queries by what they are for."""
+
+    def owned_by(self, owner: Any) -> "EndpointQuerySet":
+        """Leave what an owner may see and change."""
+        return self.filter(scoping.owned(owner))
+
+    def update(self, **fields: Any) -> int:
+        """Change columns, but for the owner, to whom more belongs."""
+        if not fields.keys().isdisjoint({"owner", "owner_id"}):
+            raise ValueError(_TRANSFER)
+        return super().update(**fields)
+
+    def give(self, owner: Any, *, secret: str, at: datetime) -> int:
+        """Give endpoints to another owner; called by :func:`drf_webhooks.endpoints.transfer`."""
+        return super().update(owner=owner, secret=secret, headers={}, owned_since=at, updated_at=at)
+
+
 class Endpoint(models.Model):
     """A subscriber's URL, its secret, and what it wants to hear."""
+
+    _stored_owner: Any = _UNKNOWN
 
     class State(models.TextChoices):
         ENABLED = "enabled", _("enabled")
@@ -147,8 +181,17 @@ class Endpoint(models.Model):
         db_default=OnDead.SKIP,
         help_text=_("With ordering: what becomes of the rest when one delivery is dead."),
     )
+    ignores_own_changes = models.BooleanField(
+        _("ignores its own changes"),
+        default=False,
+        db_default=False,
+        help_text=_("Not to be told of what was changed by who is behind it."),
+    )
+    owned_since = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    objects = EndpointQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("endpoint")
@@ -168,6 +211,8 @@ class Endpoint(models.Model):
         return self.url
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding and self._is_given_away(kwargs.get("update_fields")):
+            raise ValidationError(_TRANSFER, code="transfer")
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
         secret_keys.validate(self.secret)
@@ -176,6 +221,61 @@ class Endpoint(models.Model):
         validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
+        self._stored_owner = self.__dict__.get("owner_id", _UNKNOWN)
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
+    ) -> Self:
+        made = super().from_db(db, field_names, values, **more)
+        made._stored_owner = made.__dict__.get("owner_id", _UNKNOWN)
+        return made
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._stored_owner = _UNKNOWN
+
+    def clean(self) -> None:
+        super().clean()
+        if self._state.adding:
+            self.check_room(self.owner_id, using=self._state.db)
+
+    @classmethod
+    def check_room(cls, owner: Any, *, using: str | None) -> None:
+        """Refuse one more endpoint of an owner that has as many as it may have.
+
+        Raises:
+            ValidationError: as it says.
+
+        """
+        most = config().ENDPOINTS_PER_OWNER
+        if most is not None and cls.objects.using(using).owned_by(owner).count() >= most:
+            msg = (
+                f"The owner has {most} endpoints already, and may have no more "
+                "(DRF_WEBHOOKS['ENDPOINTS_PER_OWNER']). Delete one that is not used."
+            )
+            raise ValidationError(msg, code="too_many")
+
+    def _is_given_away(self, written: Collection[str] | None) -> bool:
+        is_written = written is None or not {"owner", "owner_id"}.isdisjoint(written)
+        if not is_written or "owner_id" not in self.__dict__:
+            return False
+        if self._stored_owner is _UNKNOWN:
+            rows = Endpoint._base_manager.using(self._state.db).filter(pk=self.pk)
+            self._stored_owner = rows.values_list("owner_id", flat=True).first()
+        return bool(self.owner_id != self._stored_owner)
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    """Queries by what they are for."""
+
+    def owned_by(self, owner: Any) -> "EventQuerySet":
+        """Leave the events of an owner's objects."""
+        return self.filter(scoping.owned(owner))
+
+    def audible_to(self, owner: Any) -> "EventQuerySet":
+        """Leave the events that an owner's endpoints may hear; those for everybody too."""
+        return self.filter(scoping.audible(owner))
 
 
 class Event(models.Model):
@@ -226,9 +326,32 @@ class Event(models.Model):
         db_default="",
         help_text=_("The trace of the change, as W3C writes it."),
     )
+    origin = models.CharField(
+        _("origin"),
+        max_length=origins.LONGEST,
+        blank=True,
+        default=origins.text,
+        db_default="",
+        help_text=_("Who changed the object, and how."),
+    )
+    #: Its key only: an endpoint may be gone before its events.
+    origin_endpoint = models.UUIDField(
+        _("made by"),
+        null=True,
+        default=origins.endpoint,
+        help_text=_("The endpoint behind which is who made the change."),
+    )
+    depth = models.PositiveSmallIntegerField(
+        _("depth"),
+        default=origins.depth,
+        db_default=0,
+        help_text=_("How many webhooks led to the change."),
+    )
     retired_at = models.DateTimeField(
         _("retired at"), null=True, help_text=_("Since when its message is not kept any more.")
     )
+
+    objects = EventQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("event")

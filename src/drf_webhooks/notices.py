@@ -27,7 +27,7 @@ __all__ = ["RESOURCE", "Teller", "described", "make_event", "tell"]
 logger = logging.getLogger(__name__)
 
 #: What events about endpoints are of, where others name a resource.
-RESOURCE = "webhooks.endpoint"
+RESOURCE = event_types.ENDPOINT
 
 #: Who takes a notice and dies has lost it for so long.
 _HOLD = timedelta(minutes=5)

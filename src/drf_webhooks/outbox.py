@@ -1,5 +1,6 @@
 """Write events and their deliveries, in the transaction that made them true."""
 
+import logging
 import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,9 +16,11 @@ from django.utils import timezone
 
 from drf_webhooks.changes import Key
 from drf_webhooks.clock import LATER, NOW, later, moment
+from drf_webhooks.conf import config
 from drf_webhooks.event_types import Interest, patterns
 from drf_webhooks.ids import object_hash
 from drf_webhooks.models import BaseObject, Delivery, Endpoint, Event
+from drf_webhooks.scoping import HEARS
 from drf_webhooks.transactions import log_of
 from drf_webhooks.waking import wake_on_commit
 
@@ -37,8 +40,13 @@ __all__ = [
     "write_to",
 ]
 
+logger = logging.getLogger(__name__)
+
 #: What PostgreSQL notifies when something is due, with "deliveries" or "events".
 CHANNEL = "drf_webhooks"
+
+#: Why a delivery is dead from the start. In SQL: no quotes.
+_TOO_DEEP = "Not sent: {} webhooks or more have led to this change (MAX_DEPTH)."
 
 #: Keys in one statement.
 _MOST_IDS = 1000
@@ -212,6 +220,7 @@ def write(
         each.object_hash = object_hash(each.resource, each.object_key)
     connection = connections[using]
     sendable = [each for each in events if each.body is not None] if is_final else []
+    _log_deep(sendable)
     if sendable or any(_is_due(each) for each in events):
         log_of(using).note_due()
     insert, parameters = _insert(connection, events, held_for)
@@ -251,6 +260,21 @@ def write_to(
     wake_on_commit(using)
 
 
+def _is_deep(event: Event) -> bool:
+    return event.depth >= config().MAX_DEPTH
+
+
+def _log_deep(events: Iterable[Event]) -> None:
+    for each in events:
+        if _is_deep(each):
+            logger.warning(
+                "Event %s is not sent: %d webhooks have led to it (MAX_DEPTH). Do two systems "
+                "answer each other?",
+                each.pk,
+                each.depth,
+            )
+
+
 def _is_due(event: Event) -> bool:
     """Tell whether an event is left to the worker, not to the end of a session."""
     return event.held_until is not None and event.held_until <= event.created_at
@@ -271,7 +295,8 @@ def _write_at_once(
     fan_out, more = _fan_out(connection, "e", sendable)
     _execute(
         using,
-        f"WITH e AS ({insert} RETURNING id, type, owner_id, body, object_hash, sequence), "
+        f"WITH e AS ({insert} RETURNING id, type, owner_id, body, object_hash, sequence, depth, "
+        "origin_endpoint), "
         f"d AS ({fan_out} AND e.body IS NOT NULL RETURNING 1) {notify} FROM d LIMIT 1",
         [*parameters, *more],
     )
@@ -321,15 +346,30 @@ def _fan_out(
         parameters += [kind, *(f" {pattern} " for pattern in matching)]
     now = NOW[connection.vendor]
     is_ordered = "p.ordering = 'object' AND e.object_hash IS NOT NULL"
+    state, due_at, reason, settled_at = "'waiting'", now, "''", "NULL"
+    if any(_is_deep(each) for each in events):
+        # A chain that is cut is seen: in deliveries that are dead from the start.
+        most = config().MAX_DEPTH
+        is_deep = f"e.depth >= {most}"
+        state = f"CASE WHEN {is_deep} THEN 'dead' ELSE 'waiting' END"
+        due_at = f"CASE WHEN {is_deep} THEN NULL ELSE {now} END"
+        reason = f"CASE WHEN {is_deep} THEN '{_TOO_DEEP.format(most)}' ELSE '' END"
+        settled_at = f"CASE WHEN {is_deep} THEN {now} END"
+        is_ordered += f" AND NOT {is_deep}"
+    if any(each.origin_endpoint is not None for each in events):
+        not_own = " AND (e.origin_endpoint IS NULL OR e.origin_endpoint <> p.id"
+        not_own += " OR NOT p.ignores_own_changes)"
+    else:
+        not_own = ""
     statement = (
         f"INSERT INTO {_table(using, Delivery)} "  # noqa: S608  # names of tables
         "(event_id, endpoint_id, state, due_at, fence, attempt_count, reason, created_at, "
-        "lane, order_key, sequence) "
-        f"SELECT e.id, p.id, 'waiting', {now}, 0, 0, '', {now}, "
+        "lane, order_key, sequence, settled_at) "
+        f"SELECT e.id, p.id, {state}, {due_at}, 0, 0, {reason}, {now}, "
         f"CASE WHEN {is_ordered} THEN 2 ELSE 0 END, "
-        f"CASE WHEN {is_ordered} THEN e.object_hash END, e.sequence "
+        f"CASE WHEN {is_ordered} THEN e.object_hash END, e.sequence, {settled_at} "
         f"FROM {source} e CROSS JOIN {_table(using, Endpoint)} p "
-        "WHERE p.state = 'enabled' AND (e.owner_id IS NULL OR e.owner_id = p.owner_id) "
+        f"WHERE p.state = 'enabled' AND {HEARS}{not_own} "
         f"AND ({' OR '.join(conditions)})"
     )
     return statement, parameters

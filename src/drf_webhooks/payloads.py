@@ -3,9 +3,11 @@
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from drf_webhooks.changes import Found, Key, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.registry import registry
+from drf_webhooks.scoping import owner_key
 from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.tracing.paths import Resource
@@ -43,6 +46,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _serializers = threading.local()
+#: What is the same if it is equal.
+_PLAIN = (str, bytes, int, float, Decimal, date, timedelta, uuid.UUID)
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,6 @@ def _owners(resource: Resource, instance: Any) -> tuple[Any, ...]:
     if isinstance(owner, Iterable) and not isinstance(owner, str | bytes | Model):
         return tuple(each for each in owner if each is not None)
     return (owner,)
-
-
-def owner_key(owner: Any) -> Any:
-    """Return the primary key of an owner that is given as an instance or as a key."""
-    return owner.pk if isinstance(owner, Model) else owner
 
 
 def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
@@ -207,13 +207,32 @@ def _serializer(resource: Resource, owner: Any) -> tuple[Any, Watch]:
     )
     context = {"request": _request(config().BASE_URL), **resource.get_serializer_context(owner)}
     known = kept.get(resource)
-    if known is not None and known[0] == registry.generation and known[1] == context:
+    if known is not None and known[0] == registry.generation and _is_same(known[1], context):
         return known[2]
     serializer = resource.serializer_class(context=context)
     annotations = resource.get_queryset().query.annotations
     watched = serializer, Watch(read(serializer, resource.model, annotations, is_used=True))
     kept[resource] = registry.generation, context, watched
     return watched
+
+
+def _is_same(known: Any, given: Any) -> bool:
+    """Tell whether a context may be taken for another.
+
+    Models are equal by their key alone, but an owner may have lost a right since it was read: a
+    serializer that was made for it then would still show what is not to be seen any more.
+    """
+    if known is given:
+        return True
+    if type(known) is not type(given):
+        return False
+    if isinstance(known, dict):
+        return known.keys() == given.keys() and all(
+            _is_same(value, given[key]) for key, value in known.items()
+        )
+    if isinstance(known, list | tuple):
+        return len(known) == len(given) and all(map(_is_same, known, given))
+    return isinstance(known, _PLAIN) and bool(known == given)
 
 
 class _BaseRequest(HttpRequest):

@@ -285,7 +285,18 @@ def _differing(events: list[Event], using: str) -> list[Entry]:
             next(iter(said.values())).sequence,
         )
         pk = payloads.primary_key(resource.model, key)
-        entries.append(Entry(resource, pk, Operation.UPDATED, before=form, is_recheck=True))
+        # The same chain goes on, though nobody's own change does.
+        depth = max(each.depth for each in said.values())
+        entries.append(
+            Entry(
+                resource,
+                pk,
+                Operation.UPDATED,
+                before=form,
+                is_recheck=True,
+                origin={"depth": depth},
+            )
+        )
     return entries
 
 
@@ -376,11 +387,26 @@ def _release(
             event.session,
             before,
             traceparent=event.traceparent,
+            origin=_origin(known, event),
         )
     outbox.write(orphans, using, is_final=True)
     for batch in _batches(entries.values()):
         store(batch, using, is_last_resort=is_last_resort)
     _keep(using)
+
+
+def _origin(known: Entry | None, event: Event) -> Mapping[str, Any]:
+    """Return where changes come from that are said at once: the own change of none, if several."""
+    found = {
+        "origin": event.origin,
+        "origin_endpoint": event.origin_endpoint,
+        "depth": event.depth,
+    }
+    if known is not None and known.origin is not None:
+        found["depth"] = max(event.depth, known.origin["depth"])
+        if known.origin["origin_endpoint"] != event.origin_endpoint:
+            found["origin_endpoint"] = None
+    return found
 
 
 def _keep(using: str) -> None:

@@ -40,6 +40,8 @@ class Entry:
     before: Form | None = None
     #: The trace of the change, if it is not that of what is done now.
     traceparent: str = ""
+    #: Where the change comes from, if it was stored before: the columns of the event.
+    origin: Mapping[str, Any] | None = None
     #: Whether it is only said if the object differs from what was last said of it.
     is_recheck: bool = False
 
@@ -93,6 +95,8 @@ def store(entries: list[Entry], using: str, *, is_last_resort: bool = False) -> 
             created_at=at,
         )
         event.traceparent = entry.traceparent or event.traceparent
+        for name, value in (entry.origin or {}).items():
+            setattr(event, name, value)
         if entry.event is not None and entry.event not in ids:
             event.pk = entry.event
             ids.add(entry.event)
@@ -219,12 +223,15 @@ def _said(entries: list[Entry], using: str) -> Iterator[tuple[Entry, Any, Callab
     heard = _heard(entries, loaded, using)
     for entry in entries:
         row = loaded.get((entry.resource, entry.key))
+        shared: Callable[[], bytes] | None = None
         for found in _audiences(entry, row):
             owner = found.owners[0]
             key = payloads.owner_key(owner)
             if entry.resource.is_scoped() and key not in heard[entry.resource]:
                 continue
-            data = _maker(entry, row, found)
+            if shared is None or found.data is not None or entry.resource.is_addressed():
+                shared = _maker(entry, row, found)
+            data = shared
             if entry.operation is not Operation.UPDATED or not _equals(entry, key, data):
                 yield entry, owner, data
 

@@ -178,6 +178,7 @@ def _event(
         object_key=saying.key,
         sequence=sequence,
         owner_id=saying.owner,
+        depth=said.depth,
         created_at=now,
         body=payloads.message(
             kind, data=data, sequence=sequence, at=now, object_key=saying.key, is_replay=True

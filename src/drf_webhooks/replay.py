@@ -68,6 +68,7 @@ def replay_failed(
     *,
     using: str,
     endpoints: QuerySet[Endpoint] | None = None,
+    deliveries: QuerySet[Delivery] | None = None,
     is_anew: bool = False,
     size: int = CHUNK,
 ) -> Iterator[Lot]:
@@ -78,12 +79,16 @@ def replay_failed(
     Args:
         within: When they died.
         using: The database.
-        endpoints: Those of some endpoints only, as those of one owner.
+        endpoints: Those of some endpoints only.
+        deliveries: Among these only, as those that an owner may see.
         is_anew: Say new events of the objects as they are now, instead of the same messages.
         size: How many in one transaction.
 
     """
-    candidates = _failed(within, using, endpoints, is_anew=is_anew).order_by("settled_at", "pk")
+    candidates = _failed(within, using, endpoints, is_anew=is_anew)
+    if deliveries is not None:
+        candidates = candidates.filter(pk__in=deliveries.using(using).values("pk"))
+    candidates = candidates.order_by("settled_at", "pk")
     last: tuple[datetime | None, int] | None = None
     while True:
         rest = candidates if last is None else candidates.filter(_after("settled_at", *last))
@@ -242,13 +247,12 @@ def _unheard(
     Of every type: which ones it wants is asked here, byte by byte on each database.
     """
     deliveries = Delivery.objects.using(using).filter(event=OuterRef("pk"), endpoint=endpoint)
-    mine = Q(owner=None)
-    if endpoint.owner_id is not None:
-        mine |= Q(owner=endpoint.owner_id)
+    own = Q(origin_endpoint=endpoint.pk) if endpoint.ignores_own_changes else Q(pk__in=())
     events = (
         Event.objects.using(using)
+        .audible_to(endpoint.owner_id)
         .filter(
-            mine,
+            ~own,
             ~Exists(deliveries),
             created_at__gte=within.since,
             created_at__lt=within.until,

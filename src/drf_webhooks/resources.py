@@ -120,9 +120,22 @@ class ModelSerializerWebhook:
 
     @classmethod
     def get_serializer_context(cls, owner: Any = None) -> dict[str, Any]:
-        """Return additions to the serializer's context, ``{"request": …}`` included."""
+        """Return additions to the serializer's context, ``{"request": …}`` included.
+
+        Args:
+            owner: The owner that is told, as :meth:`get_owner` gave it, so that each can be told
+                what it may see. ``None`` for a resource without owners, and for what is the
+                same for everybody, as the key of an object that is gone.
+
+        """
         del owner
         return {}
+
+    @classmethod
+    def is_addressed(cls) -> bool:
+        """Tell whether owners may be told different things of one object."""
+        mine: Any = cls.get_serializer_context
+        return mine.__func__ is not ModelSerializerWebhook.get_serializer_context.__func__  # type: ignore[attr-defined]  # class methods have it
 
     @classmethod
     def trigger(cls, objects: Model | QuerySet[Any], operation: str = Operation.UPDATED) -> None:

@@ -19,9 +19,10 @@ from drf_webhooks import transactions
 from drf_webhooks.changes import Changes, Form, Held, Operation, Subject
 from drf_webhooks.conf import config
 from drf_webhooks.event_types import Interest
+from drf_webhooks.origins import NOWHERE, Origin, acting
 from drf_webhooks.transactions import Log, log_of, open_logs
 
-__all__ = ["WebhookSignalSession", "disable_webhooks", "webhook_signal_session"]
+__all__ = ["Origin", "WebhookSignalSession", "disable_webhooks", "webhook_signal_session"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class WebhookSignalSession:
         self._held: dict[str, dict[Subject, Held]] = {}
         self._interest: dict[str, Interest] = {}
         self._forms: dict[str, dict[Subject, Form]] = {}
+        self._origins: list[Origin | Callable[[], Origin]] = []
         # Threads and tasks that were started with a copy of the context share the session.
         self._lock = threading.RLock()
 
@@ -103,6 +105,25 @@ class WebhookSignalSession:
         """Note that objects are about to be deleted, where no signal says so."""
         self._note(objects, Operation.DELETED)
 
+    @property
+    def origin(self) -> Origin:
+        """Where the changes of the session come from."""
+        found = NOWHERE
+        for each in self._origins:
+            found = found.joined(each if isinstance(each, Origin) else each())
+        return found
+
+    def add_origin(self, origin: Origin | Callable[[], Origin] | None) -> None:
+        """Say where the changes of the session come from, besides what was said before.
+
+        Args:
+            origin: A function is called when something is stored, so that it may know more
+                by then; ``None`` says nothing.
+
+        """
+        if origin is not None:
+            self._origins.append(origin)
+
     def interest(self, using: str) -> Interest:
         """Return which event types somebody wants, as far as this session has asked."""
         return self._interest.setdefault(using, Interest())
@@ -117,7 +138,7 @@ class WebhookSignalSession:
 
     def hold(self, changes: Changes, log: Log) -> Callable[[], None]:
         """Store events in the open transaction that wait for the session's end."""
-        with self._lock:
+        with self._lock, acting(self.origin):
             held = _recorder().hold(
                 changes,
                 log,
@@ -154,7 +175,7 @@ class WebhookSignalSession:
 
     def _release(self, held: dict[Subject, Held], using: str) -> None:
         try:
-            with transaction.atomic(using=using):
+            with transaction.atomic(using=using), acting(self.origin):
                 _recorder().release(held, using, self.forms(using))
         except DatabaseError:
             # The changes are committed and their events are stored: the work was done.
@@ -174,7 +195,8 @@ class WebhookSignalSession:
         with transaction.atomic(using=log.using):
             _recorder().complete({self: changes}, log)
             if not self._held.get(log.using):
-                _recorder().record(changes, log, self.forms(log.using))
+                with acting(self.origin):
+                    _recorder().record(changes, log, self.forms(log.using))
                 return
             keep = self.hold(changes, log)
         keep()
@@ -286,7 +308,8 @@ def _record_transaction(log: Log) -> Callable[[], None]:
             afterwards.append(explicit.hold(changes, log))
         else:
             forms = log.forms if explicit is None else explicit.forms(log.using)
-            _recorder().record(changes, log, forms)
+            with acting(NOWHERE if explicit is None else explicit.origin):
+                _recorder().record(changes, log, forms)
 
     def after_commit() -> None:
         for act in afterwards:
@@ -299,9 +322,15 @@ class webhook_signal_session:  # noqa: N801  # used like contextlib's managers
     """Open a session: ``with``, ``async with``, or a decorator of a function of either kind.
 
     A session inside a session joins the outer one.
+
+    Args:
+        origin: Where the changes come from. What an inner session says of it is added to what
+            the outer one has said, for the whole session.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, origin: Origin | Callable[[], Origin] | None = None) -> None:
+        self._origin = origin
         self._session: WebhookSignalSession | None = None
         self._token: Token[WebhookSignalSession | None] | None = None
 
@@ -310,6 +339,7 @@ class webhook_signal_session:  # noqa: N801  # used like contextlib's managers
         if session is None:
             session = self._session = WebhookSignalSession()
             self._token = _current.set(session)
+        session.add_origin(self._origin)
         return session
 
     def __exit__(
@@ -343,7 +373,7 @@ class webhook_signal_session:  # noqa: N801  # used like contextlib's managers
         return session
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        return _decorated(function, type(self))
+        return _decorated(function, lambda: type(self)(origin=self._origin))
 
 
 class disable_webhooks:  # noqa: N801  # used like contextlib's managers

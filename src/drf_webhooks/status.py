@@ -10,6 +10,7 @@ from django.db.models import Count, Min, Q, QuerySet
 
 from drf_webhooks.clock import database_now
 from drf_webhooks.models import Attempt, Delivery, Endpoint
+from drf_webhooks.scoping import EVERYBODY
 
 __all__ = ["Backlog", "Behind", "Number", "Rate", "Status", "backlog", "read"]
 
@@ -96,10 +97,10 @@ class Status:
     behind: tuple[Behind, ...]
 
 
-def backlog(*, using: str, limit: int = LIMIT) -> Backlog:
-    """Return what is to be delivered; counts no further than ``limit``."""
+def backlog(*, using: str, limit: int = LIMIT, owner: Any = EVERYBODY) -> Backlog:
+    """Return what is to be delivered, of an owner or of all; counts no further than ``limit``."""
     now = database_now(using)
-    lanes = _lanes(using)
+    lanes = _lanes(using, owner)
     is_paused = Q(endpoint__health__paused_until__gt=now)
     is_heard = Q(endpoint__state=Endpoint.State.ENABLED, due_at__lte=now) & ~is_paused
     found = [
@@ -126,20 +127,31 @@ def backlog(*, using: str, limit: int = LIMIT) -> Backlog:
     )
 
 
-def _lanes(using: str) -> list[QuerySet[Delivery]]:
+def _deliveries(using: str, owner: Any) -> QuerySet[Delivery]:
+    rows = Delivery.objects.using(using)
+    return rows if owner is EVERYBODY else rows.owned_by(owner)
+
+
+def _lanes(using: str, owner: Any) -> list[QuerySet[Delivery]]:
     """Return what waits in each lane, in the order of its index: the first are read quickly."""
-    waiting = Delivery.objects.using(using).filter(due_at__isnull=False).order_by("due_at")
+    waiting = _deliveries(using, owner).filter(due_at__isnull=False).order_by("due_at")
     return [waiting.filter(lane=lane) for lane in Delivery.Lane.values]
 
 
-def read(*, using: str, limit: int = LIMIT) -> Status:
-    """Return the status; no query reads more than ``limit`` rows, but that of endpoints."""
-    found = backlog(using=using, limit=limit)
-    states = Endpoint.objects.using(using).values("state").annotate(count=Count("pk"))
+def read(*, using: str, limit: int = LIMIT, owner: Any = EVERYBODY) -> Status:
+    """Return the status; no query reads more than ``limit`` rows, but that of endpoints.
+
+    Of one owner it may look at more: at what waits for others too, to find what is its own.
+    """
+    found = backlog(using=using, limit=limit, owner=owner)
+    endpoints = Endpoint.objects.using(using)
+    if owner is not EVERYBODY:
+        endpoints = endpoints.owned_by(owner)
+    states = endpoints.values("state").annotate(count=Count("pk"))
     counts = dict.fromkeys(Endpoint.State.values, 0)
     counts |= {each["state"]: each["count"] for each in states.order_by("state")}
-    dead, lately = _dead(using, limit, found.at)
-    minute, hour = _rates(using, limit, found.at)
+    dead, lately = _dead(using, owner, limit, found.at)
+    minute, hour = _rates(using, owner, limit, found.at)
     return Status(
         backlog=found,
         endpoints=counts,
@@ -147,12 +159,12 @@ def read(*, using: str, limit: int = LIMIT) -> Status:
         dead_last_hour=lately,
         last_minute=minute,
         last_hour=hour,
-        behind=_behind(using, limit, found.at),
+        behind=_behind(using, owner, limit, found.at),
     )
 
 
-def _dead(using: str, limit: int, now: datetime) -> tuple[Number, Number]:
-    rows = Delivery.objects.using(using).filter(state=Delivery.State.DEAD, replaced_by=None)
+def _dead(using: str, owner: Any, limit: int, now: datetime) -> tuple[Number, Number]:
+    rows = _deliveries(using, owner).filter(state=Delivery.State.DEAD, replaced_by=None)
     found = rows.order_by("-settled_at")[:limit].aggregate(
         dead=Count("pk"), lately=Count("pk", filter=Q(settled_at__gte=now - _HOUR))
     )
@@ -163,9 +175,12 @@ def _dead(using: str, limit: int, now: datetime) -> tuple[Number, Number]:
     )
 
 
-def _rates(using: str, limit: int, now: datetime) -> tuple[Rate, Rate]:
+def _rates(using: str, owner: Any, limit: int, now: datetime) -> tuple[Rate, Rate]:
     """Read the newest attempts by their keys: in about the order in which they were made."""
-    newest = Attempt.objects.using(using).order_by("-pk")[:limit]
+    attempts = Attempt.objects.using(using)
+    if owner is not EVERYBODY:
+        attempts = attempts.owned_by(owner)
+    newest = attempts.order_by("-pk")[:limit]
     asked: dict[str, Any] = {"read": Count("pk"), "first": Min("started_at")}
     for name, length in (("minute", _MINUTE), ("hour", _HOUR)):
         since = Q(started_at__gte=now - length)
@@ -184,10 +199,10 @@ def _rates(using: str, limit: int, now: datetime) -> tuple[Rate, Rate]:
     return rate("minute", _MINUTE), rate("hour", _HOUR)
 
 
-def _behind(using: str, limit: int, now: datetime) -> tuple[Behind, ...]:
+def _behind(using: str, owner: Any, limit: int, now: datetime) -> tuple[Behind, ...]:
     """Return the endpoints whose deliveries are the longest due, of those that are read."""
     found: list[tuple[datetime, uuid.UUID, int]] = []
-    for waiting in _lanes(using):
+    for waiting in _lanes(using, owner):
         due = waiting.filter(due_at__lte=now)
         lane = due.values_list("due_at", "endpoint", "attempt_count")[:limit]
         found += [(at or now, endpoint, attempts) for at, endpoint, attempts in lane]

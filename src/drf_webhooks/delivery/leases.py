@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.db.models import Case, F, QuerySet, Value, When
 
 from drf_webhooks.clock import Clock, database_now
+from drf_webhooks.delivery.access import KEPT, Access
 from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
 from drf_webhooks.delivery.lost import end_lost
 from drf_webhooks.delivery.rates import within_rates
@@ -63,6 +64,10 @@ class Leased:
     is_ordered: bool = False
     #: Whether they wait on if this delivery is dead.
     blocks: bool = False
+    #: How many webhooks led to the change.
+    depth: int = 0
+    #: Whether the endpoint's owner may receive still.
+    may_receive: bool = True
 
     def unwell(self) -> "Leased":
         """Return the same for an endpoint against which something was counted meanwhile."""
@@ -95,6 +100,7 @@ class _Event(NamedTuple):
     owner: Any
     sequence: int | None
     traceparent: str
+    depth: int
 
 
 class _Taken(NamedTuple):
@@ -152,6 +158,7 @@ def claim(
     schedule: Sequence[timedelta],
     turns: Turns | None = None,
     rate: float | None = None,
+    access: Access | None = None,
 ) -> Claim:
     """Take deliveries that are due, in a few statements for any number.
 
@@ -170,6 +177,7 @@ def claim(
         turns: Where the worker is in its round of the endpoints; changed.
         rate: How many of one endpoint in a second, for all workers; an endpoint may have a
             rate of its own.
+        access: What the worker knows of owners; by default nothing yet.
 
     """
     turns = Turns() if turns is None else turns
@@ -209,6 +217,12 @@ def claim(
     ]
     chosen = _chosen(due, endpoints, room, limit=limit, each=each, in_air=in_air, turns=turns)
     chosen, again_in = within_rates(chosen, endpoints, using=using, rate=rate)
+    owners = {endpoints[row.endpoint].owner for row in chosen} - {None}
+    refused = (Access() if access is None else access).refused(owners, using=using)
+    if refused is None:
+        # Nobody knows whether these may be sent.
+        chosen = [row for row in chosen if endpoints[row.endpoint].owner is None]
+        refused, again_in = frozenset(), KEPT
     counts = Counter(row.endpoint for row in chosen)
     full = full_of(endpoints, {key for key, count in room.items() if count > counts[key]})
     rest = Counter(row.endpoint for row in due) - counts
@@ -227,7 +241,7 @@ def claim(
     events = _events({row.event for row in taken}, using=using)
     by_id = {row.delivery: row for row in taken}
     leased = [
-        _leased(row, endpoints[row.endpoint], events[row.event], rounds, each=each)
+        _leased(row, endpoints[row.endpoint], events[row.event], rounds, refused, each=each)
         for row in (by_id.get(one.delivery) for one in chosen)
         # Without an event it has been deleted in this moment, and so has the delivery.
         if row is not None and row.event in events
@@ -364,6 +378,7 @@ def _leased(
     endpoint: Subscriber,
     event: _Event,
     rounds: Mapping[uuid.UUID, int],
+    refused: frozenset[Any],
     *,
     each: int,
 ) -> Leased:
@@ -396,6 +411,8 @@ def _leased(
         limit=endpoint.limit(each),
         is_ordered=row.is_ordered,
         blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
+        depth=event.depth,
+        may_receive=endpoint.owner not in refused,
     )
 
 

@@ -18,7 +18,9 @@ from drf_webhooks.delivery.signing import sign
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
 from drf_webhooks.exceptions import FormatError
 from drf_webhooks.models import Delivery
+from drf_webhooks.origins import DEPTH_HEADER
 from drf_webhooks.overrides import rules
+from drf_webhooks.scoping import may_hear
 
 __all__ = ["Verdict", "attempt", "attempted", "judge"]
 
@@ -137,6 +139,7 @@ async def _sent(
         "accept-encoding": "identity",
         "webhook-id": leased.message_id,
         "webhook-timestamp": str(int(now.timestamp())),
+        DEPTH_HEADER: str(leased.depth + 1),
         "webhook-signature": sign(key, event_id=leased.message_id, sent_at=now, body=body),
     }
     if leased.sequence is not None:
@@ -199,8 +202,10 @@ def _key(leased: Leased) -> bytes:
         _RefusedError: it can never be sent.
 
     """
-    if leased.event_owner is not None and leased.event_owner != leased.endpoint_owner:
+    if not may_hear(leased.event_owner, leased.endpoint_owner):
         raise _RefusedError("The endpoint's owner does not own the object.")
+    if not leased.may_receive:
+        raise _RefusedError("The endpoint's owner may not receive any more (OWNER_MAY_RECEIVE).")
     if not leased.has_body:
         raise _RefusedError("The event has no message.")
     try:

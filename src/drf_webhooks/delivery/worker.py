@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
+from drf_webhooks.delivery.access import Access
 from drf_webhooks.delivery.hand import Hand
 from drf_webhooks.delivery.leases import Leased, claim, hand_back
 from drf_webhooks.delivery.results import Result, settle
@@ -81,6 +82,7 @@ class Worker:
             patience=self._settings.LEASE - self._settings.REQUEST_TIMEOUT,
         )
         self._turns = Turns()
+        self._access = Access()
         self._flights: set[asyncio.Task[None]] = set()
         self._done: list[Result] = []
         self._is_stopping = False
@@ -233,6 +235,7 @@ class Worker:
                 schedule=self._settings.RETRY_SCHEDULE,
                 turns=self._turns,
                 rate=self._settings.ENDPOINT_RATE,
+                access=self._access,
             )
         except Error:
             self._is_more = True

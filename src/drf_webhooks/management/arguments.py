@@ -80,7 +80,7 @@ def endpoint(text: str, using: str) -> Endpoint:
         found = Endpoint.objects.using(using).filter(pk=text).first()
     except ValidationError:
         found = None
-    if found is None:
+    if not isinstance(found, Endpoint):
         msg = f"There is no endpoint {text!r}. 'webhooks_endpoint list' has their keys."
         raise CommandError(msg)
     return found

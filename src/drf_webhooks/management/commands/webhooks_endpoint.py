@@ -1,4 +1,4 @@
-"""Make and list endpoints from a shell."""
+"""Make, list and transfer endpoints from a shell."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -7,10 +7,11 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from drf_webhooks import custom_headers
+from drf_webhooks import custom_headers, endpoints
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.formats import problem
 from drf_webhooks.event_types import OPERATIONAL, is_pattern, patterns, refusal
+from drf_webhooks.management import arguments
 from drf_webhooks.models import Endpoint, owner_model
 from drf_webhooks.registry import registered_event_types
 
@@ -18,9 +19,9 @@ __all__ = ["Command"]
 
 
 class Command(BaseCommand):
-    """``manage.py webhooks_endpoint add`` and ``list``."""
+    """``manage.py webhooks_endpoint add``, ``list`` and ``transfer``."""
 
-    help = "Make an endpoint, or list the endpoints there are."
+    help = "Make an endpoint, list the endpoints there are, or give one to another owner."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--database", default="default", help="The alias of the database.")
@@ -47,10 +48,17 @@ class Command(BaseCommand):
             help="A header to send with each request; several times for several.",
         )
         actions.add_parser("list", help="List endpoints, without their secrets.")
+        give = actions.add_parser(
+            "transfer", help="Give an endpoint to another owner, and print its new secret, once."
+        )
+        give.add_argument("endpoint", help="Its key, from 'webhooks_endpoint list'.")
+        give.add_argument("--owner", required=True, help="The owner's primary key, or a name.")
 
     def handle(self, **options: Any) -> None:
         if options["action"] == "add":
             self._add(options)
+        elif options["action"] == "transfer":
+            self._transfer(options)
         else:
             self._list(options["database"])
 
@@ -59,25 +67,37 @@ class Command(BaseCommand):
         _check(types)
         if found := problem(options["format"], config()):
             raise CommandError(found)
-        endpoint = Endpoint(
-            url=options["url"],
-            event_types=types,
-            owner=_owner(options["owner"], options["database"]),
-            description=options["description"],
-            method=options["method"],
-            format=options["format"],
-        )
-        if options["secret"] is not None:
-            endpoint.secret = options["secret"]
+        more = {} if options["secret"] is None else {"secret": options["secret"]}
         try:
-            endpoint.headers = custom_headers.parse("\n".join(options["header"]))
-            endpoint.full_clean(exclude=["owner"])
+            endpoint = endpoints.create(
+                owner=_owner(options["owner"], options["database"]),
+                using=options["database"],
+                url=options["url"],
+                event_types=types,
+                description=options["description"],
+                method=options["method"],
+                format=options["format"],
+                headers=custom_headers.parse("\n".join(options["header"])),
+                **more,
+            )
         except ValidationError as error:
             raise CommandError("\n".join(error.messages)) from error
-        endpoint.save(using=options["database"])
         self.stdout.write(f"id      {endpoint.pk}")
         self.stdout.write(f"url     {endpoint.url}")
         self.stdout.write(f"events  {' '.join(endpoint.event_types)}")
+        self.stdout.write(f"secret  {endpoint.secret}")
+        self.stderr.write("Keep the secret: it is shown this once.")
+
+    def _transfer(self, options: dict[str, Any]) -> None:
+        using = options["database"]
+        endpoint = arguments.endpoint(options["endpoint"], using)
+        try:
+            is_given = endpoints.transfer(endpoint, to=_owner(options["owner"], using), using=using)
+        except ValidationError as error:
+            raise CommandError("\n".join(error.messages)) from error
+        if not is_given:
+            msg = f"Endpoint {endpoint.pk} is that owner's already."
+            raise CommandError(msg)
         self.stdout.write(f"secret  {endpoint.secret}")
         self.stderr.write("Keep the secret: it is shown this once.")
 
