@@ -10,6 +10,7 @@ from django.db import DatabaseError, router, transaction
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
+from drf_webhooks import secret_checks
 from drf_webhooks.conf import config, given, mistakes
 from drf_webhooks.delivery.formats import format_named, problem
 from drf_webhooks.delivery.trust import has_authorities, tls_context
@@ -34,6 +35,7 @@ def register() -> None:
     checks.register(check_formats, "drf_webhooks")
     checks.register(check_endpoints, checks.Tags.database)
     checks.register(check_engine, "drf_webhooks")
+    secret_checks.register()
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:

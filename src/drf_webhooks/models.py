@@ -13,7 +13,14 @@ from drf_webhooks import custom_headers, secret_keys
 from drf_webhooks.conf import given
 from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet
 from drf_webhooks.endpoint_health import EndpointHealth, Notice
-from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
+from drf_webhooks.fields import (
+    EventTypesField,
+    ExactCharField,
+    HeadersField,
+    OldSecretsField,
+    SealedField,
+    SecretField,
+)
 from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.trace_context import traceparent
@@ -78,11 +85,14 @@ class Endpoint(models.Model):
         help_text=_("Like core.deposit.created, core.deposit.* or *, one a line."),
     )
     description = models.CharField(_("description"), max_length=200, blank=True)
-    secret = models.CharField(
+    secret = SecretField(
         _("secret"),
-        max_length=128,
+        max_length=255,
         default=secret_keys.generate,
         validators=[secret_keys.validate],
+    )
+    old_secrets = OldSecretsField(
+        _("old secrets"), default=tuple, db_default="", blank=True, editable=False
     )
     # The defaults in the database are for processes of the version before, which go on making
     # endpoints while the new ones start.
@@ -153,6 +163,7 @@ class Endpoint(models.Model):
     class Meta:
         verbose_name = _("endpoint")
         verbose_name_plural = _("endpoints")
+        permissions: ClassVar = [("reveal_secret", _("Can see the secret of an endpoint"))]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=models.Q(state__in=["enabled", "disabled"]),
@@ -170,12 +181,30 @@ class Endpoint(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
-        secret_keys.validate(self.secret)
+        if self._is_new("secret"):
+            secret_keys.validate(self.secret)
         validate_format(self.format)
-        custom_headers.validate(self.headers)
+        if self._is_new("headers"):
+            custom_headers.validate(self.headers)
         validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
+
+    @property
+    def signature(self) -> secret_keys.Signature:
+        """How it is signed: ``"v1"`` (HMAC) or ``"v1a"`` (ed25519). The secret says it."""
+        return "v1" if self.public_key is None else "v1a"
+
+    @property
+    def public_key(self) -> str | None:
+        """What the receiver verifies with, if it is signed with ed25519; no secret."""
+        return secret_keys.public_key(self.secret)
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether a secret is not what the database has, which is not asked to be read."""
+        field = self._meta.get_field(name)
+        assert isinstance(field, SealedField)  # noqa: S101  # for the types only
+        return self._state.adding or not field.is_unchanged(self)
 
 
 class Event(models.Model):
