@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.core.serializers import deserialize, serialize
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.test import override_settings
 from django.utils import timezone
@@ -192,6 +192,7 @@ def test_without_keys_a_dump_has_them_as_the_database_has() -> None:
     (copied,) = deserialize("json", serialize("json", [endpoint]))
 
     assert vars(copied.object)["secret"] == endpoint.secret
+    assert vars(copied.object)["old_secrets"] == endpoint.old_secrets
     copied.save()
     read = Endpoint.objects.get(pk=endpoint.pk)
     assert (read.secret, read.old_secrets) == (endpoint.secret, endpoint.old_secrets)
@@ -327,6 +328,19 @@ def test_checks_say_what_is_not_encrypted() -> None:
         assert check_secrets() == []
     with override_settings(DRF_WEBHOOKS={"ENCRYPTION_KEY": []}):
         assert check_encryption() == check_secrets(databases=["default"]) == []
+
+
+def test_a_database_that_fails_is_no_secret_that_is_lost() -> None:
+    """Before the first migration there are no columns, and a server may be away for a moment."""
+
+    def fail(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if "LIKE" in sql:
+            raise OperationalError
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        assert check_secrets(databases=["default"]) == []
+        assert "Stopped after 0 attempts" in run("webhooks_worker", "--once")[1]
 
 
 @pytest.mark.security

@@ -187,9 +187,10 @@ class SealedField(models.Field):  # type: ignore[type-arg]  # as above
 
     def to_python(self, value: Any) -> Any:
         """Read what :meth:`value_to_string` has written."""
-        if isinstance(value, str) and Stored(value).is_encrypted:
-            return Stored(value)
-        return value
+        if not isinstance(value, str):
+            return value
+        stored = Stored(value)
+        return stored if stored.is_encrypted else self.read(value)
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Stored):
@@ -235,8 +236,6 @@ class OldSecretsField(SealedField):
         return read_old_secrets(text)
 
     def written(self, value: Any) -> str:
-        if isinstance(value, str):
-            return value
         pairs = [[each.secret, each.expires_at.isoformat()] for each in value]
         return json.dumps(pairs) if pairs else ""
 
@@ -272,13 +271,6 @@ class HeadersField(SealedField):
             # The default in the database, or a text as the column has it.
             return str(value)
         return json.dumps(dict(value)) if value else ""
-
-    def to_python(self, value: Any) -> Any:
-        """Read a dict, or what :meth:`value_to_string` has written."""
-        if not isinstance(value, str):
-            return value
-        stored = Stored(value)
-        return stored if stored.is_encrypted else self.read(value)
 
     def formfield(self, **kwargs: Any) -> Any:
         # The hidden copy that Django makes for a default that is called: none was unchanged.

@@ -42,9 +42,7 @@ def check_secrets(*, databases: Sequence[str] | None = None, **_: Any) -> list[c
     found: list[checks.CheckMessage] = []
     if mistakes(given()):
         return found
-    for alias in databases or ():
-        if not router.allow_migrate_model(alias, Endpoint):
-            continue
+    for alias in [each for each in databases or () if router.allow_migrate_model(each, Endpoint)]:
         lost = _count(resealing.unreadable(alias))
         if lost:
             found.append(
