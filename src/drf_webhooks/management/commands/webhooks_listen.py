@@ -40,9 +40,11 @@ class Command(BaseCommand):
                 verify(b"", {}, key)
             except ValueError as error:
                 raise CommandError(str(error)) from error
-        with WebhookReceiver(options["port"]) as receiver:
-            delay = options["delay"] or timedelta(0)
-            receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
+        receiver = WebhookReceiver(options["port"])
+        delay = options["delay"] or timedelta(0)
+        # Before it listens: the first request is answered so too.
+        receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
+        with receiver:
             self.stderr.write(f"Listening on {receiver.url}")
             self.stderr.flush()
             shown = 0
