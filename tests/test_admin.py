@@ -4,16 +4,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from drf_webhooks import secret_keys
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
+from drf_webhooks.rotation import rotate_secret
 from tests.app.models import User
 from tests.factories import make_deposit
 
@@ -53,8 +55,9 @@ def page(name: str, *args: Any) -> str:
     return reverse(f"admin:drf_webhooks_{name}", args=args)
 
 
-def test_the_secret_is_shown_while_adding_only(admin: Client, endpoint: Endpoint) -> None:
-    assert b"whsec_" in admin.get(page("endpoint_add")).content
+@pytest.mark.security
+def test_f71_no_form_and_no_list_has_a_secret(admin: Client, endpoint: Endpoint) -> None:
+    assert b"whsec_" not in admin.get(page("endpoint_add")).content
     assert endpoint.secret.encode() not in admin.get(page("endpoint_changelist")).content
     assert endpoint.secret.encode() not in admin.get(page("endpoint_change", endpoint.pk)).content
 
@@ -74,16 +77,94 @@ def test_an_endpoint_is_made_in_the_admin(admin: Client) -> None:
     secret = secret_keys.generate()
     answer = admin.post(page("endpoint_add"), {**form, "secret": secret})
 
-    assert answer.status_code == 302
+    assert answer.status_code == 200
     made = Endpoint.objects.get()
     assert made.event_types == ["core.*"]
     assert (made.method, made.format, made.headers) == ("PUT", "xml", {"X-Api-Key": "k3y"})
-    assert (
-        b"is no event type"
-        in admin.post(
-            page("endpoint_add"), {**form, "secret": secret, "event_types": "a..b"}
-        ).content
-    )
+    assert made.secret == secret
+    again = admin.post(page("endpoint_add"), {**form, "secret": secret, "event_types": "a..b"})
+    assert b"is no event type" in again.content
+    assert secret.encode() not in again.content
+    again = admin.post(page("endpoint_add"), {**form, "secret": "whsec_"})
+    assert b"24 to 64 random" in again.content
+
+
+@pytest.mark.security
+def test_f71_a_secret_that_is_made_is_shown_once(admin: Client) -> None:
+    form = {
+        "url": "https://b.example/",
+        "event_types": "core.*",
+        "state": "enabled",
+        "method": "POST",
+        "format": "json",
+        "ordering": "none",
+        "on_dead": "skip",
+    }
+    answer = admin.post(page("endpoint_add"), form)
+
+    made = Endpoint.objects.get()
+    secret = made.secret.encode()
+    assert f"<pre>{made.secret}</pre>".encode() in answer.content
+    assert "no-store" in answer.headers["cache-control"]
+    for name, *rest in (("endpoint_changelist",), ("endpoint_change", made.pk)):
+        shown = admin.get(page(name, *rest))
+        assert secret not in shown.content
+    assert secret not in admin.get(page("endpoint_history", made.pk)).content
+
+    old, rotate = made.secret, {"action": "rotate_secret", "_selected_action": [str(made.pk)]}
+    answer = admin.post(page("endpoint_changelist"), rotate)
+    made.refresh_from_db()
+    assert f"<pre>{made.secret}</pre>".encode() in answer.content
+    assert [each.secret for each in made.old_secrets] == [old]
+    assert LogEntry.objects.latest("pk").change_message == "The secret was replaced."
+    for _ in range(4):
+        rotate_secret(made)
+    refused = admin.post(page("endpoint_changelist"), rotate, follow=True)
+    assert b"old secrets that are still valid" in refused.content
+    other = Endpoint.objects.create(url="https://c.example/")
+    both = {**rotate, "_selected_action": [str(made.pk), str(other.pk)]}
+    refused = admin.post(page("endpoint_changelist"), both, follow=True)
+    assert b"Choose one endpoint" in refused.content
+
+
+def test_of_an_ed25519_key_the_public_half_is_shown(admin: Client) -> None:
+    form = {
+        "url": "https://b.example/",
+        "event_types": "core.*",
+        "state": "enabled",
+        "method": "POST",
+        "format": "json",
+        "ordering": "none",
+        "on_dead": "skip",
+        "signature": "v1a",
+    }
+    answer = admin.post(page("endpoint_add"), form)
+
+    made = Endpoint.objects.get()
+    public = str(made.public_key).encode()
+    assert made.signature == "v1a"
+    assert public in answer.content
+    assert b"whsk_" not in answer.content
+    assert public in admin.get(page("endpoint_change", made.pk)).content
+
+
+def test_an_endpoint_whose_secrets_are_lost_can_be_looked_at_and_changed(admin: Client) -> None:
+    with override_settings(DRF_WEBHOOKS={"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}):
+        endpoint = Endpoint.objects.create(
+            url="https://a.example/", event_types=["*"], headers={"X-Api-Key": "k3y"}
+        )
+    where = page("endpoint_change", endpoint.pk)
+    shown = admin.get(where).content.decode()
+    assert "The secret cannot be read." in shown
+    assert "They cannot be read." in shown
+    form = {"url": endpoint.url, "event_types": "core.*", "method": "POST", "format": "json"}
+    answer = admin.post(where, {**form, "ordering": "none", "on_dead": "skip"})
+
+    assert answer.status_code == 302
+    assert Endpoint.objects.get().event_types == ["core.*"]
+    rotate = {"action": "rotate_secret", "_selected_action": [str(endpoint.pk)]}
+    refused = admin.post(page("endpoint_changelist"), rotate, follow=True)
+    assert b"was encrypted with the key" in refused.content
 
 
 def test_values_of_headers_are_not_shown_again(admin: Client, endpoint: Endpoint) -> None:

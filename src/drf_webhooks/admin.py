@@ -5,21 +5,20 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from drf_webhooks import endpoints, replay
-from drf_webhooks.conf import config
+from drf_webhooks import endpoints, replay, rotation
 from drf_webhooks.custom_headers import masked
 from drf_webhooks.delivery.failures import ERRORS
-from drf_webhooks.delivery.formats import names, problem
-from drf_webhooks.fields import HeadersFormField
+from drf_webhooks.endpoint_form import EndpointForm
+from drf_webhooks.exceptions import RotationError, SecretError
 from drf_webhooks.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Event, Notice
 
 __all__ = ["AttemptAdmin", "DeliveryAdmin", "EndpointAdmin", "EventAdmin", "NoticeAdmin"]
@@ -43,6 +42,15 @@ def _shown(data: bytes | memoryview | None) -> str:
     return format_html("<pre>{}</pre>", text)
 
 
+def _is_lost(endpoint: Model | None, name: str) -> bool:
+    """Tell whether nobody can read a secret."""
+    try:
+        getattr(endpoint, name, None)
+    except (SecretError, ValueError):
+        return True
+    return False
+
+
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     """Rows that are facts: to look at, not to change."""
 
@@ -58,47 +66,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscrip
         return False
 
 
-class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
-    """An endpoint with the formats that can be used here, and without its headers' values."""
-
-    class Meta:
-        model = Endpoint
-        fields = (
-            "owner",
-            "url",
-            "event_types",
-            "description",
-            "state",
-            "method",
-            "format",
-            "headers",
-            "secret",
-        )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._headers = dict(self.instance.headers)
-        if "format" in self.fields:
-            choices = [(name, name) for name in names(config())]
-            self.fields["format"] = forms.ChoiceField(
-                choices=choices, label=self.fields["format"].label
-            )
-
-    def clean_format(self) -> str:
-        chosen: str = self.cleaned_data["format"]
-        if found := problem(chosen, config()):
-            raise forms.ValidationError(found)
-        return chosen
-
-    def clean_headers(self) -> dict[str, str]:
-        field = self.fields["headers"]
-        assert isinstance(field, HeadersFormField)  # noqa: S101  # for the types only
-        return field.kept(self.cleaned_data["headers"], self._headers)
-
-
 @admin.register(Endpoint)
 class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    """Make, change, enable and disable endpoints. The secret is shown only while adding."""
+    """Make, change, enable and disable endpoints. A secret is shown once, after it was made."""
 
     form = EndpointForm
     list_display = ("url", "owner", "event_types", "state", "shown_health", "description")
@@ -108,22 +78,33 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     raw_id_fields = ("owner",)
     readonly_fields = (
         "header_names",
+        "shown_public_key",
         "disabled_reason",
         "shown_health",
         "created_at",
         "updated_at",
     )
-    actions = ("enable", "enable_and_skip", "disable", "recover", "send_test", "replay_failed")
+    actions = (
+        "enable",
+        "enable_and_skip",
+        "disable",
+        "recover",
+        "send_test",
+        "rotate_secret",
+        "replay_failed",
+    )
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = ["owner", "url", "event_types", "description", "overrides", "state"]
         fields += ["concurrency", "rate", "ordering", "on_dead", "ignores_own_changes"]
         # Who may only look would be shown the column as it is.
         may_change = obj is None or self.has_change_permission(request, obj)
-        fields += ["method", "format", "headers" if may_change else "header_names"]
+        is_shown = may_change and not _is_lost(obj, "headers")
+        fields += ["method", "format", "headers" if is_shown else "header_names"]
         if obj is None:
-            return [*fields, "secret"]
-        return [*fields, "disabled_reason", "shown_health", "created_at", "updated_at"]
+            return [*fields, "signature", "secret"]
+        fields += ["shown_public_key", "disabled_reason"]
+        return [*fields, "shown_health", "created_at", "updated_at"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         # By the actions: a form that was open meanwhile would undo what the worker did.
@@ -139,12 +120,57 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
         if "url" in form.changed_data:
             endpoints.recover(obj, using=str(obj._state.db))
 
+    def response_add(
+        self, request: HttpRequest, obj: Endpoint, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the secret, which nobody but the receiver has to know from now on."""
+        return self._show_once(request, obj)
+
+    def _show_once(self, request: HttpRequest, endpoint: Endpoint) -> HttpResponse:
+        # In the answer itself: a message would be kept in a cookie or a session.
+        shown = {
+            **self.admin_site.each_context(request),
+            "title": _("Secret"),
+            "opts": self.opts,
+            "endpoint": endpoint,
+            "public_key": endpoint.public_key,
+            "secret": endpoint.secret,
+        }
+        return render(request, "admin/drf_webhooks/endpoint/secret.html", shown)
+
+    @admin.action(
+        description=_("Replace the secret; the old one is valid for 24 hours more"),
+        permissions=["change"],
+    )
+    def rotate_secret(
+        self, request: HttpRequest, queryset: QuerySet[Endpoint]
+    ) -> HttpResponse | None:
+        if len(queryset) != 1:
+            self.message_user(request, _("Choose one endpoint."), messages.ERROR)
+            return None
+        (endpoint,) = queryset
+        try:
+            rotation.rotate_secret(endpoint, using=queryset.db)
+        except (RotationError, SecretError, ValueError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return None
+        self.log_change(request, endpoint, "The secret was replaced.")
+        return self._show_once(request, endpoint)
+
+    @admin.display(description=_("public key"))
+    def shown_public_key(self, endpoint: Endpoint) -> str:
+        if _is_lost(endpoint, "public_key"):
+            return str(_("The secret cannot be read."))
+        return endpoint.public_key or "-"
+
     @admin.display(description=_("health"))
     def shown_health(self, endpoint: Endpoint) -> str:
         return str(getattr(endpoint, "health", None) or "well")
 
     @admin.display(description=_("custom headers"))
     def header_names(self, endpoint: Endpoint) -> str:
+        if _is_lost(endpoint, "headers"):
+            return str(_("They cannot be read."))
         return format_html("<pre>{}</pre>", masked(endpoint.headers)) if endpoint.headers else "-"
 
     @admin.action(description=_("Enable; what waits is sent"), permissions=["change"])
@@ -262,7 +288,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         deliveries: QuerySet[Delivery] = super().get_queryset(request)
-        return deliveries.defer("event__body", "endpoint__secret")
+        hidden = ("secret", "old_secrets", "headers")
+        return deliveries.defer("event__body", *(f"endpoint__{each}" for each in hidden))
 
     def has_send_again_permission(self, request: HttpRequest) -> bool:
         """Sending is a change, though nothing here can be edited."""

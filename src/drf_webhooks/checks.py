@@ -10,6 +10,7 @@ from django.db import DatabaseError, router, transaction
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
+from drf_webhooks import secret_checks
 from drf_webhooks.conf import config, given, mistakes
 from drf_webhooks.delivery.formats import format_named, problem
 from drf_webhooks.delivery.trust import has_authorities, tls_context
@@ -39,6 +40,7 @@ def register() -> None:
     checks.register(check_urls, checks.Tags.database)
     checks.register(check_owners, "drf_webhooks")
     checks.register(check_limits, "drf_webhooks", deploy=True)
+    secret_checks.register()
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:

@@ -1,5 +1,6 @@
 """The settings: a typed field for each key of ``settings.DRF_WEBHOOKS``, with its default."""
 
+import base64
 import dataclasses
 import difflib
 import re
@@ -54,6 +55,7 @@ _DESTINATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
     "ALLOWED_PORTS": (ports, "443 or '1024-65535'"),
     "DENIED_PORTS": (ports, "443 or '1024-65535'"),
 }
+_FERNET_BYTES = 32
 _LENGTHS = ("BREAKER_WINDOW", "BREAKER_PAUSE", "BREAKER_PAUSE_LIMIT", "RETRY_AFTER_LIMIT")
 
 
@@ -285,6 +287,10 @@ class Config:
     #: A change that so many webhooks have led to is recorded, and not sent any more.
     MAX_DEPTH: int = 10
 
+    #: Fernet keys, which encrypt secrets and custom headers in the database: the first one
+    #: encrypts, all decrypt. Without any they are stored as they are.
+    ENCRYPTION_KEYS: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
 
 def given() -> object:
     """Return what the project has written, unchecked."""
@@ -322,6 +328,7 @@ def mistakes(written: object) -> list[str]:
     if not isinstance(written, dict):
         return [f"{NAME} is {written!r}. It must be a dict."]
     hints = typing.get_type_hints(Config)
+    secret = {each.name for each in dataclasses.fields(Config) if not each.repr}
     found = []
     for key, value in written.items():
         if key not in hints:
@@ -330,7 +337,8 @@ def mistakes(written: object) -> list[str]:
             found.append(f"{NAME} has no setting {key!r}.{hint}")
         elif not _fits(value, hints[key]):
             wanted = _name(hints[key])
-            found.append(f"{NAME}[{key!r}] is {value!r}. It must be {wanted}.")
+            shown = f"of type {type(value).__name__}" if key in secret else repr(value)
+            found.append(f"{NAME}[{key!r}] is {shown}. It must be {wanted}.")
     return found or _contradictions(Config(**written))
 
 
@@ -386,6 +394,12 @@ def _contradictions(read: Config) -> list[str]:
         found.append(f"{NAME}['RETRY_SCHEDULE'] has a wait below 0.")
     if read.ENDPOINT_RATE is not None and read.ENDPOINT_RATE <= 0:
         found.append(f"{NAME}['ENDPOINT_RATE'] is {read.ENDPOINT_RATE}. It must be more than 0.")
+    found += [
+        f"{NAME}['ENCRYPTION_KEYS'][{place}] is no Fernet key, the base64 of 32 random bytes. "
+        "Fernet.generate_key() of the package cryptography makes one."
+        for place, key in enumerate(read.ENCRYPTION_KEYS)
+        if not _is_fernet_key(key)
+    ]
     return (
         found
         + _contradictions_of_warnings(read)
@@ -450,6 +464,13 @@ def _is_right(read: Callable[[Any], object], value: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, altchars=b"-_", validate=True)) == _FERNET_BYTES
+    except ValueError:
+        return False
 
 
 def _is_reference(text: str) -> bool:

@@ -12,7 +12,9 @@ from django.utils import timezone
 
 from drf_webhooks import outbox, secret_keys
 from drf_webhooks.delivery.health_rows import forget
+from drf_webhooks.encryption import seal
 from drf_webhooks.event_types import ENDPOINT_TEST
+from drf_webhooks.exceptions import SecretError
 from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Notice, owner_model
 from drf_webhooks.notices import described, make_event
 from drf_webhooks.scoping import owner_key
@@ -78,8 +80,7 @@ def transfer(
         if found.owner_id == key:
             return False
         Endpoint.check_room(key, using=using)
-        secret = secret_keys.generate()
-        rows.give(key, secret=secret, at=now)
+        rows.give(key, secret=seal(secret_keys.generate(_signature(found))), at=now)
         count = _give_up(endpoint.pk, "The endpoint was given to another owner.", using, now)
         EndpointHealth.objects.using(using).filter(pk=endpoint.pk).delete()
         Notice.objects.using(using).filter(endpoint=endpoint, due_at__isnull=False).update(
@@ -88,6 +89,14 @@ def transfer(
     endpoint.refresh_from_db(using=using)
     logger.info("Endpoint %s has another owner; %d deliveries are dead.", endpoint.pk, count)
     return True
+
+
+def _signature(endpoint: Endpoint) -> secret_keys.Signature:
+    """Return how an endpoint signs, or the usual way if its secret cannot be read."""
+    try:
+        return endpoint.signature
+    except SecretError:
+        return "v1"
 
 
 def enable(

@@ -4,14 +4,20 @@ WebhookError
 ├── ConfigurationError          DRF_WEBHOOKS or a declaration cannot work as written
 ├── FormatError                 a message cannot be written in an endpoint's format
 ├── PayloadError                an object could not be serialized
-└── RecordingError              events could not be stored before a commit
+├── RecordingError              events could not be stored before a commit
+├── RotationError               an endpoint's secret cannot be replaced now
+└── SecretError                 a secret cannot be decrypted
 """
+
+from datetime import datetime
 
 __all__ = [
     "ConfigurationError",
     "FormatError",
     "PayloadError",
     "RecordingError",
+    "RotationError",
+    "SecretError",
     "WebhookError",
 ]
 
@@ -34,3 +40,18 @@ class PayloadError(WebhookError):
 
 class RecordingError(WebhookError):
     """Events could not be stored, so the transaction that they belong to was rolled back."""
+
+
+class RotationError(WebhookError):
+    """An endpoint's secret cannot be replaced now.
+
+    ``possible_at`` is when it will be possible, or ``None`` if another process was faster.
+    """
+
+    def __init__(self, message: str, *, possible_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.possible_at = possible_at
+
+
+class SecretError(WebhookError):
+    """A secret cannot be decrypted by the keys that there are."""

@@ -15,8 +15,16 @@ from django.utils.translation import gettext_lazy as _
 from drf_webhooks import custom_headers, origins, scoping, secret_keys
 from drf_webhooks.conf import config, given
 from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet
+from drf_webhooks.encryption import Stored
 from drf_webhooks.endpoint_health import EndpointHealth, Notice
-from drf_webhooks.fields import EventTypesField, ExactCharField, HeadersField
+from drf_webhooks.fields import (
+    EventTypesField,
+    ExactCharField,
+    HeadersField,
+    OldSecretsField,
+    SealedField,
+    SecretField,
+)
 from drf_webhooks.ids import uuid7
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.trace_context import traceparent
@@ -68,9 +76,16 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
             raise ValueError(_TRANSFER)
         return super().update(**fields)
 
-    def give(self, owner: Any, *, secret: str, at: datetime) -> int:
+    def give(self, owner: Any, *, secret: Stored, at: datetime) -> int:
         """Give endpoints to another owner; called by :func:`drf_webhooks.endpoints.transfer`."""
-        return super().update(owner=owner, secret=secret, headers={}, owned_since=at, updated_at=at)
+        return super().update(
+            owner=owner,
+            secret=secret,
+            old_secrets=(),
+            headers={},
+            owned_since=at,
+            updated_at=at,
+        )
 
 
 class Endpoint(models.Model):
@@ -112,11 +127,14 @@ class Endpoint(models.Model):
         help_text=_("Like core.deposit.created, core.deposit.* or *, one a line."),
     )
     description = models.CharField(_("description"), max_length=200, blank=True)
-    secret = models.CharField(
+    secret = SecretField(
         _("secret"),
-        max_length=128,
+        max_length=255,
         default=secret_keys.generate,
         validators=[secret_keys.validate],
+    )
+    old_secrets = OldSecretsField(
+        _("old secrets"), default=tuple, db_default="", blank=True, editable=False
     )
     # The defaults in the database are for processes of the version before, which go on making
     # endpoints while the new ones start.
@@ -196,6 +214,7 @@ class Endpoint(models.Model):
     class Meta:
         verbose_name = _("endpoint")
         verbose_name_plural = _("endpoints")
+        permissions: ClassVar = [("reveal_secret", _("Can see the secret of an endpoint"))]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=models.Q(state__in=["enabled", "disabled"]),
@@ -215,9 +234,11 @@ class Endpoint(models.Model):
             raise ValidationError(_TRANSFER, code="transfer")
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
-        secret_keys.validate(self.secret)
+        if self._is_new("secret"):
+            secret_keys.validate(self.secret)
         validate_format(self.format)
-        custom_headers.validate(self.headers)
+        if self._is_new("headers"):
+            custom_headers.validate(self.headers)
         validate_overrides(self.overrides)
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
@@ -234,6 +255,22 @@ class Endpoint(models.Model):
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         super().refresh_from_db(*args, **kwargs)
         self._stored_owner = _UNKNOWN
+
+    @property
+    def signature(self) -> secret_keys.Signature:
+        """How it is signed: ``"v1"`` (HMAC) or ``"v1a"`` (ed25519). The secret says it."""
+        return "v1" if self.public_key is None else "v1a"
+
+    @property
+    def public_key(self) -> str | None:
+        """What the receiver verifies with, if it is signed with ed25519; no secret."""
+        return secret_keys.public_key(self.secret)
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether a secret is not what the database has, which is not asked to be read."""
+        field = self._meta.get_field(name)
+        assert isinstance(field, SealedField)  # noqa: S101  # for the types only
+        return self._state.adding or not field.is_unchanged(self)
 
     def clean(self) -> None:
         super().clean()

@@ -8,6 +8,8 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
+from drf_webhooks.inbox import Inbox
+
 
 class User(AbstractUser):
     """A person who can log in."""
@@ -121,3 +123,7 @@ class Document(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Received(Inbox):
+    """What this project has received from another one."""

@@ -266,4 +266,11 @@ def test_each_wait_has_its_name() -> None:
 def test_what_is_not_the_endpoint_s_fault() -> None:
     ours = {name for name in ERRORS if Failure(name, "").is_ours}
 
-    assert ours == {"proxy_error", "proxy_auth", "format_error", "local_error", "internal_error"}
+    assert ours == {
+        "proxy_error",
+        "proxy_auth",
+        "format_error",
+        "secret_error",
+        "local_error",
+        "internal_error",
+    }

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from drf_webhooks.delivery.hand import Hand
 from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.encryption import Stored
 
 A, B = uuid.UUID(int=1), uuid.UUID(int=2)
 QUICK = timedelta(milliseconds=5)
@@ -28,8 +29,9 @@ def leased(endpoint: uuid.UUID = A, delivery: int = 0, *, limit: int = 2) -> Lea
         url="https://a.example/",
         method="POST",
         format="json",
-        headers={},
-        secret="",
+        headers=Stored(""),
+        secret=Stored(""),
+        old_secrets=Stored(""),
         event_owner=None,
         endpoint_owner=None,
         limit=limit,

@@ -58,6 +58,7 @@ ERRORS: Mapping[str, Kind] = {
     "proxy_error": Kind("the proxy cannot be reached, or does not work", is_ours=True),
     "invalid_url": Kind("the URL cannot be requested"),
     "format_error": Kind("the message cannot be written in the endpoint's format", is_ours=True),
+    "secret_error": Kind("the endpoint's secret or headers cannot be decrypted", is_ours=True),
     "local_error": Kind("this machine has no room for another connection", is_ours=True),
     "internal_error": Kind("a defect of this library; the log has the traceback", is_ours=True),
 }

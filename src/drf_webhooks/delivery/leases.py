@@ -26,6 +26,7 @@ from drf_webhooks.delivery.turns import (
     interleave,
     shares,
 )
+from drf_webhooks.encryption import Stored
 from drf_webhooks.models import Delivery, Endpoint, Event
 
 __all__ = ["Claim", "Leased", "claim", "hand_back", "lease"]
@@ -50,8 +51,10 @@ class Leased:
     url: str
     method: str
     format: str
-    headers: Mapping[str, str] = field(repr=False)
-    secret: str = field(repr=False)
+    #: What is secret is decrypted when it is sent.
+    headers: Stored
+    secret: Stored
+    old_secrets: Stored
     event_owner: Any
     endpoint_owner: Any
     standing: Standing = field(default_factory=Standing)
@@ -397,6 +400,7 @@ def _leased(
         format=endpoint.format,
         headers=endpoint.headers,
         secret=endpoint.secret,
+        old_secrets=endpoint.old_secrets,
         event_owner=event.owner,
         endpoint_owner=endpoint.owner,
         standing=Standing(

@@ -7,6 +7,8 @@ from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.sender import attempt
 from drf_webhooks.delivery.transport import AiohttpTransport
+from drf_webhooks.encryption import Stored
+from drf_webhooks.fields import SealedField
 from drf_webhooks.models import Endpoint
 
 __all__ = ["probe"]
@@ -29,10 +31,17 @@ async def probe(
         url=endpoint.url,
         method=endpoint.method,
         format=endpoint.format,
-        headers=endpoint.headers,
-        secret=endpoint.secret,
+        headers=_stored(endpoint, "headers"),
+        secret=_stored(endpoint, "secret"),
+        old_secrets=_stored(endpoint, "old_secrets"),
         event_owner=None,
         endpoint_owner=endpoint.owner_id,
     )
     async with AiohttpTransport(settings) as transport:
         return await attempt(leased, transport, settings)
+
+
+def _stored(endpoint: Endpoint, name: str) -> Stored:
+    field = endpoint._meta.get_field(name)
+    assert isinstance(field, SealedField)  # noqa: S101  # for the types only
+    return field.stored(endpoint)

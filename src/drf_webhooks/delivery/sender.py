@@ -1,26 +1,29 @@
 """One attempt: sign, send, judge."""
 
+import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from traceback import clear_frames
 
-from drf_webhooks import secret_keys
 from drf_webhooks.conf import Config
 from drf_webhooks.delivery.formats import Message, format_named, source
 from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.observing import observed
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.retries import retry_after, wait_before_next
-from drf_webhooks.delivery.signing import sign
+from drf_webhooks.delivery.signing import sign_with_all, signing_keys
 from drf_webhooks.delivery.transport import Answer, Failure, Transport
-from drf_webhooks.exceptions import FormatError
+from drf_webhooks.encryption import Stored, opened
+from drf_webhooks.exceptions import FormatError, SecretError
 from drf_webhooks.models import Delivery
 from drf_webhooks.origins import DEPTH_HEADER
 from drf_webhooks.overrides import rules
 from drf_webhooks.scoping import may_hear
+from drf_webhooks.secret_keys import SigningKey
 
 __all__ = ["Verdict", "attempt", "attempted", "judge"]
 
@@ -84,16 +87,40 @@ async def attempted(leased: Leased, transport: Transport, settings: Config) -> R
 async def attempt(
     leased: Leased, transport: Transport, settings: Config, *, now: datetime | None = None
 ) -> Result:
-    """Send a delivery once, and say what came of it. Raises nothing."""
-    started_at = now or datetime.now(tz=UTC)
+    """Send a delivery once, and say what came of it. Raises nothing but defects of ours."""
     try:
-        key = _key(leased)
+        return await _attempt(leased, transport, settings, now or datetime.now(tz=UTC))
+    except Exception as error:
+        _forget_locals(error)
+        raise
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Keep what is secret out of reports that show the variables of each frame.
+
+    Keys and headers are in frames of ours and of aiohttp, and a project's error mail has them all.
+    """
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+async def _attempt(
+    leased: Leased, transport: Transport, settings: Config, started_at: datetime
+) -> Result:
+    try:
+        _check(leased)
+        outcome: Answer | Failure | None = None
+        keys, own = _secrets(leased, started_at)
     except _RefusedError as refusal:
         return Result(leased, started_at, timedelta(0), Delivery.State.DEAD, reason=str(refusal))
+    except SecretError as error:
+        outcome = Failure("secret_error", str(error)[:500])
     settings = rules(
         settings, event_type=leased.standing.event_type, overrides=leased.standing.overrides
     )
-    outcome = await _sent(leased, key, transport, settings, started_at)
+    if outcome is None:
+        outcome = await _sent(leased, keys, own, transport, settings, started_at)
     ended_at = datetime.now(tz=UTC)
     verdict = judge(
         outcome,
@@ -123,7 +150,12 @@ async def attempt(
 
 
 async def _sent(
-    leased: Leased, key: bytes, transport: Transport, settings: Config, now: datetime
+    leased: Leased,
+    keys: Sequence[SigningKey],
+    own: Mapping[str, str],
+    transport: Transport,
+    settings: Config,
+    now: datetime,
 ) -> Answer | Failure:
     """Write the message in the endpoint's format, sign these bytes, and send them."""
     message = Message(leased.message_id, leased.object_key, leased.body, source(settings))
@@ -133,24 +165,27 @@ async def _sent(
     except FormatError as error:
         return Failure("format_error", str(error)[:500])
     headers = {
-        **_own(leased.headers),
+        **own,
         **({"traceparent": leased.traceparent} if leased.traceparent else {}),
         "content-type": chosen.content_type,
         "accept-encoding": "identity",
         "webhook-id": leased.message_id,
         "webhook-timestamp": str(int(now.timestamp())),
         DEPTH_HEADER: str(leased.depth + 1),
-        "webhook-signature": sign(key, event_id=leased.message_id, sent_at=now, body=body),
+        "webhook-signature": sign_with_all(
+            keys, event_id=leased.message_id, sent_at=now, body=body
+        ),
     }
     if leased.sequence is not None:
         headers["webhook-sequence"] = str(leased.sequence)
     return await transport.send(leased.url, method=leased.method, headers=headers, body=body)
 
 
-def _own(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _own(stored: Stored) -> Mapping[str, str]:
     """Return the endpoint's own headers, with our name unless it has another one for us."""
-    if not headers:
+    if not stored.text:
         return _NAMED
+    headers: Mapping[str, str] = json.loads(opened(stored))
     if any(name.lower() == "user-agent" for name in headers):
         return headers
     return {"user-agent": _USER_AGENT, **headers}
@@ -195,8 +230,8 @@ def judge(
     return Verdict(Delivery.State.WAITING, wait=wait)
 
 
-def _key(leased: Leased) -> bytes:
-    """Return what a delivery is signed with.
+def _check(leased: Leased) -> None:
+    """Refuse what can never be sent.
 
     Raises:
         _RefusedError: it can never be sent.
@@ -208,7 +243,18 @@ def _key(leased: Leased) -> bytes:
         raise _RefusedError("The endpoint's owner may not receive any more (OWNER_MAY_RECEIVE).")
     if not leased.has_body:
         raise _RefusedError("The event has no message.")
+
+
+def _secrets(leased: Leased, now: datetime) -> tuple[Sequence[SigningKey], Mapping[str, str]]:
+    """Return what a delivery is signed with, and the headers that are the endpoint's own.
+
+    Raises:
+        SecretError: they cannot be decrypted. Given the right key, they can.
+        _RefusedError: what is stored is no secret.
+
+    """
     try:
-        return secret_keys.decode(leased.secret)
+        keys = signing_keys(leased.secret, leased.old_secrets, now=now)
     except ValueError:
         raise _RefusedError("The endpoint's secret cannot be read.") from None
+    return keys, _own(leased.headers)

@@ -8,6 +8,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from drf_webhooks.clock import Clock
 from drf_webhooks.delivery.rows import among
+from drf_webhooks.encryption import Stored
 from drf_webhooks.models import Endpoint
 
 __all__ = ["Subscriber", "full_of", "room_of", "subscribers"]
@@ -20,8 +21,9 @@ class Subscriber(NamedTuple):
     url: str
     method: str
     format: str
-    headers: Mapping[str, str]
-    secret: str
+    headers: Stored
+    secret: Stored
+    old_secrets: Stored
     owner: Any
     state: str
     overrides: Mapping[str, Any] | None

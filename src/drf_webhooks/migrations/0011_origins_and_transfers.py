@@ -13,7 +13,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("drf_webhooks", "0009_fewer_indexes")]
+    dependencies = [("drf_webhooks", "0010_secrets")]
 
     operations = [
         migrations.AddField(

@@ -3,15 +3,14 @@
 import json
 import time
 from argparse import ArgumentParser
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from drf_webhooks import secret_keys
-from drf_webhooks.delivery.signing import sign
 from drf_webhooks.management import arguments
+from drf_webhooks.receiver import verify
 from drf_webhooks.receiver_server import Received, WebhookReceiver
 
 __all__ = ["Command"]
@@ -27,7 +26,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("port", nargs="?", type=int, default=9000)
-        parser.add_argument("--secret", help="The endpoint's secret, to verify signatures.")
+        parser.add_argument("--secret", help="The endpoint's secret or public key, to verify.")
         parser.add_argument("--count", type=int, help="End after so many.")
         parser.add_argument("--fail", type=int, metavar="STATUS", help="Answer so: 500.")
         parser.add_argument(
@@ -35,15 +34,17 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        key = None
-        if options["secret"] is not None:
+        key = options["secret"]
+        if key is not None:
             try:
-                key = secret_keys.decode(options["secret"])
+                verify(b"", {}, key)
             except ValueError as error:
                 raise CommandError(str(error)) from error
-        with WebhookReceiver(options["port"]) as receiver:
-            delay = options["delay"] or timedelta(0)
-            receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
+        receiver = WebhookReceiver(options["port"])
+        delay = options["delay"] or timedelta(0)
+        # Before it listens: the first request is answered so too.
+        receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
+        with receiver:
             self.stderr.write(f"Listening on {receiver.url}")
             self.stderr.flush()
             shown = 0
@@ -55,10 +56,11 @@ class Command(BaseCommand):
             # The last one is answered as slowly as the others.
             time.sleep(delay.total_seconds())
 
-    def _show(self, received: Received, key: bytes | None) -> None:
+    def _show(self, received: Received, key: str | None) -> None:
         verdict = ""
         if key is not None:
-            verdict = "  verified" if _is_signed(received, key) else "  NOT VERIFIED"
+            is_signed = verify(received.body, received.headers, key, now=received.received_at)
+            verdict = "  verified" if is_signed else "  NOT VERIFIED"
         webhook_id = received.headers.get("webhook-id", "no webhook-id")
         at = timezone.localtime(received.received_at)
         self.stdout.write(f"{at:%H:%M:%S} {received.method} {received.path} {webhook_id}{verdict}")
@@ -74,13 +76,3 @@ def _pretty(body: bytes) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
-
-
-def _is_signed(received: Received, key: bytes) -> bool:
-    try:
-        sent_at = datetime.fromtimestamp(int(received.headers["webhook-timestamp"]), tz=UTC)
-        webhook_id = received.headers["webhook-id"]
-    except (KeyError, ValueError, OverflowError):
-        return False
-    expected = sign(key, event_id=webhook_id, sent_at=sent_at, body=received.body)
-    return expected in received.headers.get("webhook-signature", "").split()

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.loops import loop_factory, rarely_collecting
@@ -17,6 +17,7 @@ from drf_webhooks.housekeeping import Housekeeper
 from drf_webhooks.management.live import Live
 from drf_webhooks.management.terminal import Line
 from drf_webhooks.notices import Teller
+from drf_webhooks.resealing import unreadable
 from drf_webhooks.signals import worker_started
 
 __all__ = ["Command"]
@@ -47,6 +48,7 @@ class Command(BaseCommand):
         if options["concurrency"] is not None and options["concurrency"] < 1:
             msg = f"--concurrency is {options['concurrency']}. It must be at least 1."
             raise CommandError(msg)
+        _check_secrets(using)
         worker_started.send_robust(Worker, using=using)
         with rarely_collecting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run(using, options))
@@ -75,6 +77,26 @@ class Command(BaseCommand):
             live.cancel()
             await asyncio.wait([live])
         self.stderr.write(f"Stopped after {worker.attempts} attempts.")
+
+
+def _check_secrets(using: str) -> None:
+    """Refuse to start where secrets cannot be decrypted: each delivery would be put off.
+
+    Raises:
+        CommandError: as it says.
+
+    """
+    try:
+        count = unreadable(using).count()
+    except Error:
+        # It may be down for a moment: the worker goes on when it is back.
+        return
+    if count:
+        msg = (
+            f"None of ENCRYPTION_KEYS decrypts the secrets of {count} endpoints. Add the key that "
+            "they were encrypted with to its end."
+        )
+        raise CommandError(msg)
 
 
 def _schedule(settings: Config) -> str:
