@@ -56,7 +56,7 @@ def test_a_sweep_tells_of_endpoints_and_forgets_what_is_old() -> None:
     Delivery.objects.update(state="delivered", due_at=None, settled_at=timezone.now())
     old = timezone.now() - timedelta(days=100)
     Event.objects.update(created_at=old, recheck_at=None)
-    Notice.objects.create(endpoint=endpoint, kind="failing", created_at=old, due_at=old)
+    Notice.objects.create(endpoint=endpoint, kind="failing", created_at=timezone.now(), due_at=old)
 
     sweep()
 
