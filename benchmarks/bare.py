@@ -64,15 +64,24 @@ def _serve(pipe: Connection, is_quick: bool) -> None:
         runner.run(_main(pipe))
 
 
+def _received(pipe: Connection) -> "tuple[list[str], bytes, int, int] | None":
+    try:
+        found: tuple[list[str], bytes, int, int] = pipe.recv()
+    except EOFError:
+        return None
+    return found
+
+
 async def _main(pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
-    asked: asyncio.Queue[tuple[list[str], bytes, int, int]] = asyncio.Queue()
-    loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))
+    asked: asyncio.Queue[tuple[list[str], bytes, int, int] | None] = asyncio.Queue()
+    # It ends with who started it, at the latest.
+    loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(_received(pipe)))
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
     ) as client:
-        while True:
-            urls, body, count, concurrency = await asked.get()
+        while (given := await asked.get()) is not None:
+            urls, body, count, concurrency = given
             turns = iter(range(count))
             targets = cycle(urls)
 

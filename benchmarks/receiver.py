@@ -8,7 +8,7 @@ import multiprocessing
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -114,7 +114,13 @@ async def _main(pipe: Connection) -> None:
     server = await loop.create_server(lambda: _Protocol(log), "127.0.0.1", 0, backlog=1000)
 
     def asked() -> None:
-        what = pipe.recv()
+        try:
+            what = pipe.recv()
+        except EOFError:
+            # Whoever started it is gone.
+            loop.remove_reader(pipe.fileno())
+            server.close()
+            return
         if what == "forget":
             log.forget()
             pipe.send(None)
@@ -125,7 +131,8 @@ async def _main(pipe: Connection) -> None:
 
     loop.add_reader(pipe.fileno(), asked)
     pipe.send(server.sockets[0].getsockname()[1])
-    await server.serve_forever()
+    with suppress(asyncio.CancelledError):
+        await server.serve_forever()
 
 
 class _Protocol(asyncio.Protocol):
