@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
+from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
@@ -14,10 +16,11 @@ from django.utils import timezone
 from rest_framework.exceptions import Throttled
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from drf_webhooks import endpoints, replay
+from drf_webhooks import endpoints, replay, rotation
 from drf_webhooks.checks import check_limits, check_owners
 from drf_webhooks.delivery.leases import claim
 from drf_webhooks.delivery.results import settle
+from drf_webhooks.exceptions import SecretError
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
 from drf_webhooks.owners import Owned
 from drf_webhooks.testing import WebhookReceiver, deliver_now
@@ -167,6 +170,27 @@ def test_f75_a_transfer_keeps_no_secret_no_history_and_nothing_that_waits() -> N
     with pytest.raises(WebhookVerificationError):
         Webhook(old).verify(request.body, dict(request.headers))
     assert Owned(bea).deliveries.count() == Owned(bea).attempts.count() == 1
+
+
+@pytest.mark.security
+def test_f75_a_transfer_leaves_no_old_secret_whether_it_can_be_read_or_not() -> None:
+    ada, bea = make_part("ada"), make_user(username="bea")
+    keys = [Fernet.generate_key().decode()]
+    with override_settings(DRF_WEBHOOKS={**settings.DRF_WEBHOOKS, "ENCRYPTION_KEYS": keys}):
+        rotation.rotate_secret(ada.endpoint, signature="v1a")
+        assert len(Endpoint.objects.get(pk=ada.endpoint.pk).old_secrets) == 1
+
+    endpoint = Endpoint.objects.get(pk=ada.endpoint.pk)
+    with pytest.raises(SecretError):
+        _ = endpoint.secret
+    endpoints.transfer(endpoint, to=bea)
+    found = Endpoint.objects.get(pk=endpoint.pk)
+    assert (found.signature, list(found.old_secrets)) == ("v1", [])
+
+    rotation.rotate_secret(found, signature="v1a")
+    endpoints.transfer(found, to=ada.owner)
+    found = Endpoint.objects.get(pk=endpoint.pk)
+    assert (found.signature, list(found.old_secrets)) == ("v1a", [])
 
 
 @pytest.mark.security

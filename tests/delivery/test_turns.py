@@ -227,6 +227,14 @@ def test_the_setting_is_the_rate_of_those_that_have_none() -> None:
 
 
 @pytest.mark.django_db
+def test_what_is_sent_by_hand_keeps_to_the_limit() -> None:
+    (endpoint,) = make_endpoints(1)
+    make_due([endpoint], 5, lane=Delivery.Lane.BY_HAND, is_by_hand=True)
+
+    assert len(taken(each=2)) == 2
+
+
+@pytest.mark.django_db
 def test_what_waits_for_a_disabled_endpoint_is_not_in_the_way() -> None:
     off, on = make_endpoints(2)
     Endpoint.objects.filter(pk=off.pk).update(state="disabled")

@@ -33,9 +33,7 @@ class Deadlines:
         """
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
-        if task is None:
-            msg = "A deadline holds for a task, and there is none here."
-            raise RuntimeError(msg)
+        assert task is not None  # noqa: S101  # called in one
         deadline = _Deadline(self._open, task, loop.time() + self._seconds)
         self._open[deadline] = None
         if self._timer is None:

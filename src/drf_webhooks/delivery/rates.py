@@ -63,9 +63,7 @@ def within_rates(
 ) -> tuple[list[Due], timedelta | None]:
     """Leave out what would be too much for a second; costs nothing where there are no rates."""
     rates = {key: most for key, row in endpoints.items() if (most := row.rate or rate)}
-    if not rates:
-        return list(chosen), None
-    counts = Counter(each.endpoint for each in chosen)
+    counts = Counter(each.endpoint for each in chosen) if rates else Counter()
     wanted = {key: (counts[key], most) for key, most in rates.items() if counts[key]}
     if not wanted:
         return list(chosen), None
