@@ -43,8 +43,13 @@ AUTH_USER_MODEL = "core.User"
 DATABASES = {"default": _chosen(os.environ.get("BENCH_ENGINE"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DRF_WEBHOOKS: dict[str, object] = {
-    name: _value(written)
-    for name, written in json.loads(os.environ.get("BENCH_SETTINGS", "{}")).items()
+    # Where the receivers are.
+    "ALLOWED_NETWORKS": ["127.0.0.0/8"],
+    "ENDPOINTS_PER_OWNER": None,
+    **{
+        name: _value(written)
+        for name, written in json.loads(os.environ.get("BENCH_SETTINGS", "{}")).items()
+    },
 }
 MIDDLEWARE = ["drf_webhooks.middleware.WebhooksMiddleware"]
 ROOT_URLCONF = "benchmarks.project"
