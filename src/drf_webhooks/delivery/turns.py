@@ -38,13 +38,15 @@ _PARTS = 200
 _NIL = uuid.UUID(int=0)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
-#: One endpoint's rows, the oldest first. Written like this for PostgreSQL only the index with
-#: the endpoint in it gives the order. If that of the lane would do as well, a planner that
-#: believes the endpoint to have few rows may walk past all that wait for another.
+#: One endpoint's rows of a lane, the oldest first. Written like this for PostgreSQL only the
+#: index of both gives the order. If that of the lane would do as well, or that of the endpoint, a
+#: planner that believes it to have few rows may walk past all that wait for another.
 _OF_ONE = {
-    "postgresql": "d.endpoint_id >= {0} AND d.endpoint_id <= {0} ORDER BY d.endpoint_id, d.due_at"
+    "postgresql": "d.lane >= {0} AND d.lane <= {0} "
+    "AND d.endpoint_id >= {1} AND d.endpoint_id <= {1} "
+    "ORDER BY d.lane, d.endpoint_id, d.due_at"
 }
-_OF_ONE_ELSEWHERE = "d.endpoint_id = {0} ORDER BY d.due_at"
+_OF_ONE_ELSEWHERE = "d.lane = {0} AND d.endpoint_id = {1} ORDER BY d.due_at"
 
 _LANES = tuple(each.value for each in Delivery.Lane)
 
@@ -119,11 +121,14 @@ def endpoints_in_turn(turns: Turns, *, using: str) -> tuple[dict[int, list[uuid.
     # What makes a partial index usable would have a whole one walk over what is settled.
     waits = "due_at IS NOT NULL AND " if connection.features.supports_partial_indexes else ""
     of_one = _OF_ONE.get(connection.vendor, _OF_ONE_ELSEWHERE)
+    is_ranged = connection.vendor == "postgresql"
+    of_lane = "d.lane >= {0} AND d.lane <= {0}" if is_ranged else "d.lane = {0}"
+    order = "d.lane, d.endpoint_id" if is_ranged else "d.endpoint_id"
     scans, selects, parameters = [], [], []
     for lane in _LANES:
         step = (
-            f"(SELECT d.endpoint_id FROM {table} d WHERE {waits}d.lane = {lane} "  # noqa: S608  # names and numbers
-            "AND d.endpoint_id > {} ORDER BY d.endpoint_id LIMIT 1)"
+            f"(SELECT d.endpoint_id FROM {table} d WHERE {waits}{of_lane.format(lane)} "  # noqa: S608  # names and numbers
+            f"AND d.endpoint_id > {{}} ORDER BY {order} LIMIT 1)"
         )
         scans.append(
             f"t{lane}(id, n) AS (SELECT {step.format('%s')}, 1 UNION ALL "  # noqa: S608  # as above
@@ -131,8 +136,8 @@ def endpoints_in_turn(turns: Turns, *, using: str) -> tuple[dict[int, list[uuid.
             f"WHERE t{lane}.id IS NOT NULL AND t{lane}.n < {turns.visits})"
         )
         selects.append(
-            f"SELECT {lane}, id, n, (SELECT 1 FROM {table} d WHERE d.lane = {lane} "  # noqa: S608  # as above
-            f"AND d.due_at <= {now} AND {of_one.format(f't{lane}.id')} LIMIT 1) FROM t{lane} "
+            f"SELECT {lane}, id, n, (SELECT 1 FROM {table} d WHERE d.due_at <= {now} "  # noqa: S608  # as above
+            f"AND {of_one.format(lane, f't{lane}.id')} LIMIT 1) FROM t{lane} "
             "WHERE id IS NOT NULL"
         )
         parameters.append(_key(turns.visited.get(lane, _NIL), using))
@@ -201,8 +206,8 @@ def _oldest(some: Sequence[tuple[uuid.UUID, int, int]], using: str) -> list[Due]
             "SELECT d.id, d.endpoint_id, d.lane, d.leased_at IS NOT NULL "  # noqa: S608  # a table's name
             "FROM unnest(%s::uuid[], %s::int[], %s::int[]) AS p(endpoint_id, lane, wanted) "
             f"CROSS JOIN LATERAL (SELECT id, endpoint_id, lane, leased_at FROM {table} d "
-            f"WHERE d.lane = p.lane AND d.due_at <= {now} "
-            f"AND {_OF_ONE['postgresql'].format('p.endpoint_id')} LIMIT p.wanted) d",
+            f"WHERE d.due_at <= {now} AND "
+            f"{_OF_ONE['postgresql'].format('p.lane', 'p.endpoint_id')} LIMIT p.wanted) d",
             *(list(column) for column in zip(*some, strict=True)),
         )
     else:
