@@ -143,6 +143,7 @@ def _sessions() -> None:
 def _watching() -> None:
     from benchmarks import resource  # noqa: PLC0415  # as above
     from drf_webhooks import payloads  # noqa: PLC0415  # as above
+    from drf_webhooks.json_text import encode  # noqa: PLC0415  # as above
     from tests.app.models import Deposit  # noqa: PLC0415  # as above
 
     declared = resource.declare_with_code()
@@ -151,7 +152,7 @@ def _watching() -> None:
 
     def plain() -> None:
         for each in payloads.load(declared, pks, "default").values():
-            payloads.encode(serializer.to_representation(each.instance))
+            encode(serializer.to_representation(each.instance))
 
     def watched() -> None:
         for each in payloads.load(declared, pks, "default").values():

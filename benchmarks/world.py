@@ -105,7 +105,7 @@ def worker(**settings: Any) -> Iterator[Worker]:
 
 def empty() -> None:
     """Remove all events, deliveries and attempts."""
-    tables = ("drf_webhooks_attempt", "drf_webhooks_delivery", "drf_webhooks_event")
+    tables = [f"drf_webhooks_{each}" for each in ("attempt", "delivery", "eventbody", "event")]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"TRUNCATE {', '.join(tables)}")
@@ -176,9 +176,13 @@ def settled(endpoints: Sequence[Any], *, count: int) -> None:
     keys = [str(each.pk) for each in endpoints]
     with connection.cursor() as cursor:
         cursor.execute(
+            # Keys of that time, as version 7 of UUIDs has them.
             "INSERT INTO drf_webhooks_event (id, type, resource, object_key, sequence, body, "
-            "error, created_at) SELECT gen_random_uuid(), 'core.deposit.updated', 'core.deposit', "
-            "n::text, 1, '{}', '', now() - interval '9 days' FROM generate_series(1, %s) n",
+            "error, created_at) SELECT (lpad(to_hex(moment.ms + n), 12, '0') || '7' "
+            "|| substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid, "
+            "'core.deposit.updated', 'core.deposit', n::text, 1, '{}', '', moment.at "
+            "FROM generate_series(1, %s) n, (SELECT now() - interval '9 days' AS at, "
+            "extract(epoch FROM now() - interval '9 days')::bigint * 1000 AS ms) moment",
             [events],
         )
         cursor.execute(
@@ -196,6 +200,8 @@ def settled(endpoints: Sequence[Any], *, count: int) -> None:
         )
         for each in ("attempt", "delivery", "event"):
             cursor.execute(f"VACUUM ANALYZE drf_webhooks_{each}")
+        # What has just been written is not written to the disk while others are measured.
+        cursor.execute("CHECKPOINT")
 
 
 def wait_until_settled(*, seconds: float = 60) -> None:

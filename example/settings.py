@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
     "drf_webhooks",
     "example.users",
     "example.core",
@@ -71,9 +72,25 @@ DRF_WEBHOOKS = {
     "POLL_INTERVAL": timedelta(seconds=0.1),
 }
 REST_FRAMEWORK = {
-    # The example is open. A real API has its authentication here.
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    # The example is open, save what belongs to somebody. A real API has its authentication here.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.BasicAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Rentals",
+    "VERSION": "1.0.0",
+    # Webhooks need 3.1.
+    "OAS_VERSION": "3.1.1",
+    # What is read has components of its own, so that webhooks have the same.
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "drf_webhooks.contrib.spectacular.add_webhooks",
+    ],
 }
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]

@@ -2,16 +2,37 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models.signals import post_migrate
 
 from drf_webhooks.models import Endpoint
 from tests.attacks import Attacks, summary
+from tests.schemas import judged
+
+#: Files whose tests start processes and wait for them, and take most of the time. What they run
+#: is the same on each Python and Django, so that most of the matrix leaves them out.
+_SLOW = (
+    "chaos/",
+    "e2e/",
+    "contrib/test_celery.py",
+    "delivery/test_hostile.py",
+    "test_benchmarks.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(_SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +51,21 @@ def django_db_setup(django_db_setup: None) -> None:
 
 def _forget_contenttypes(**_: object) -> None:
     ContentType.objects.clear_cache()
+
+
+@pytest.fixture(autouse=True)
+def messages_are_as_documented(request: Any) -> Iterator[None]:
+    """Judge the messages that a test leaves in the database by their schemas."""
+    mark = request.node.get_closest_marker("django_db")
+    if mark is None and not {"db", "transactional_db"} & set(request.fixturenames):
+        yield
+        return
+    databases = ["default"] if mark is None else mark.kwargs.get("databases", ["default"])
+    # Asked for, so that it goes after this.
+    request.getfixturevalue("db")
+    with judged(connections if databases == "__all__" else databases) as wrong:
+        yield
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.fixture

@@ -39,6 +39,10 @@ class Terminal:
             lines.append(shown.rstrip())
         return lines
 
+    def write(self, text: str) -> None:
+        """Type something."""
+        os.write(self._ours, text.encode())
+
     def close(self) -> None:
         """End it, once all that was written is read."""
         os.close(self.descriptor)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from drf_webhooks import secret_keys
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
 from drf_webhooks.rotation import rotate_secret
+from tests.admin.conftest import form
 from tests.app.models import User
 from tests.factories import make_deposit
 
@@ -91,20 +92,11 @@ def test_an_endpoint_is_made_in_the_admin(admin: Client) -> None:
 
 @pytest.mark.security
 def test_f71_a_secret_that_is_made_is_shown_once(admin: Client) -> None:
-    form = {
-        "url": "https://b.example/",
-        "event_types": "core.*",
-        "state": "enabled",
-        "method": "POST",
-        "format": "json",
-        "ordering": "none",
-        "on_dead": "skip",
-    }
-    answer = admin.post(page("endpoint_add"), form)
+    answer = admin.post(page("endpoint_add"), form(url="https://b.example/"))
 
     made = Endpoint.objects.get()
     secret = made.secret.encode()
-    assert f"<pre>{made.secret}</pre>".encode() in answer.content
+    assert f'<pre class="webhooks-secret">{made.secret}</pre>'.encode() in answer.content
     assert "no-store" in answer.headers["cache-control"]
     for name, *rest in (("endpoint_changelist",), ("endpoint_change", made.pk)):
         shown = admin.get(page(name, *rest))
@@ -114,7 +106,7 @@ def test_f71_a_secret_that_is_made_is_shown_once(admin: Client) -> None:
     old, rotate = made.secret, {"action": "rotate_secret", "_selected_action": [str(made.pk)]}
     answer = admin.post(page("endpoint_changelist"), rotate)
     made.refresh_from_db()
-    assert f"<pre>{made.secret}</pre>".encode() in answer.content
+    assert f'<pre class="webhooks-secret">{made.secret}</pre>'.encode() in answer.content
     assert [each.secret for each in made.old_secrets] == [old]
     assert LogEntry.objects.latest("pk").change_message == "The secret was replaced."
     for _ in range(4):
@@ -128,17 +120,8 @@ def test_f71_a_secret_that_is_made_is_shown_once(admin: Client) -> None:
 
 
 def test_of_an_ed25519_key_the_public_half_is_shown(admin: Client) -> None:
-    form = {
-        "url": "https://b.example/",
-        "event_types": "core.*",
-        "state": "enabled",
-        "method": "POST",
-        "format": "json",
-        "ordering": "none",
-        "on_dead": "skip",
-        "signature": "v1a",
-    }
-    answer = admin.post(page("endpoint_add"), form)
+    given = form(url="https://b.example/", signature="v1a")
+    answer = admin.post(page("endpoint_add"), given)
 
     made = Endpoint.objects.get()
     public = str(made.public_key).encode()
@@ -234,12 +217,14 @@ def test_the_form_is_shown_to_who_may_only_look(endpoint: Endpoint) -> None:
 
 def test_an_attempt_says_what_its_error_means(admin: Client, endpoint: Endpoint) -> None:
     attempt = make_attempts(1)
-    assert ">-<" in admin.get(page("attempt_change", attempt.pk)).content.decode()
+    assert "the receiver failed" in admin.get(page("attempt_change", attempt.pk)).text
 
-    Attempt.objects.update(error="tls_expired")
+    Attempt.objects.update(status=None, error="tls_expired")
+    shown = admin.get(page("attempt_change", attempt.pk)).text
+    assert "the certificate has expired. This is for the receiver to mend." in shown
 
-    shown = admin.get(page("attempt_change", attempt.pk)).content.decode()
-    assert "the certificate has expired" in shown
+    Attempt.objects.update(error="secret_error")
+    assert "This is ours to mend." in admin.get(page("attempt_change", attempt.pk)).text
 
 
 def test_endpoints_are_disabled_and_enabled(admin: Client, endpoint: Endpoint) -> None:
@@ -288,9 +273,11 @@ def test_a_form_that_was_open_does_not_undo_what_the_worker_did(
 
 def test_an_endpoint_can_be_mended_in_the_admin(admin: Client, endpoint: Endpoint) -> None:
     make_attempts(1)
-    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    noon = datetime(2099, 11, 24, 12, tzinfo=UTC)
     EndpointHealth.objects.create(endpoint=endpoint, is_clean=False, paused_until=noon, ramp=1)
-    assert "paused until 2026-11-24 12:00:00 UTC" in admin.get(page("endpoint_changelist")).text
+    shown = admin.get(page("endpoint_changelist")).text
+    assert "</span> paused</span>" in shown
+    assert ">2099-11-24 06:00:00<" in shown, "in the time zone of the project"
 
     act(admin, "endpoint", "recover", endpoint.pk)
     assert EndpointHealth.objects.get().paused_until is None
@@ -433,7 +420,7 @@ def test_what_failed_is_replayed_for_chosen_endpoints(admin: Client, endpoint: E
 def test_very_much_is_replayed_a_part_at_a_time(
     admin: Client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drf_webhooks.admin._MOST_REPLAYED", 2)
+    monkeypatch.setattr("drf_webhooks.admin.endpoint_tools.MOST_REPLAYED", 2)
     make_attempts(2)
     died()
 

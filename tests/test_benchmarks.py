@@ -18,7 +18,7 @@ from tests.app.models import Deposit
 from tests.factories import make_deposit
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs/explanation/guarantees.md"
+PAGE = ROOT / "docs/explanation/performance.md"
 
 
 def documented(unit: Unit, variant: Variant) -> tuple[int, int]:

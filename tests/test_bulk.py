@@ -162,6 +162,17 @@ def test_rows_between_two_models_may_be_moved_in_bulk(deposit: Deposit) -> None:
     assert sorted(each.data["id"] for each in moved) == [deposit.pk, other.pk]
 
 
+def test_a_row_between_two_models_may_be_deleted_as_an_instance(deposit: Deposit) -> None:
+    assert deposit.unit is not None
+    with disable_webhooks():
+        deposit.unit.tags.add(Tag.objects.create(name="old"))
+
+    with capture_events() as events:
+        deposit.unit.tags.through.objects.get().delete()
+
+    assert [each.data["unit"]["tags"] for each in events] == [[]]
+
+
 def test_what_cannot_be_updated_is_djangos_to_say(deposit: Deposit) -> None:
     with pytest.raises(FieldDoesNotExist):
         Deposit.objects.update(nothing=1)
@@ -179,7 +190,7 @@ def test_what_cannot_be_updated_is_djangos_to_say(deposit: Deposit) -> None:
 def test_what_a_deletion_sets_in_loaded_rows(deposit: Deposit, settings: Any) -> None:
     with transaction.atomic():
         UpdateQuery(Deposit).update_batch([deposit.pk], {"amount": 4}, "default")
-        UpdateQuery(Document).update_batch([], {"user_id": 1}, "default")
+        UpdateQuery(ContentType).update_batch([], {"id": 1}, "default")
     settings.DRF_WEBHOOKS = {"CAPTURE_BULK": False}
     UpdateQuery(Deposit).update_batch([deposit.pk], {"amount": 5}, "default")
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from drf_webhooks import encryption, secret_keys
 from drf_webhooks.conf import Config, mistakes
-from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.leases import Leased, Recipient
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.transport import AiohttpTransport
 from drf_webhooks.delivery.worker import Worker
@@ -348,8 +348,9 @@ def test_f71_no_repr_shows_a_secret(encrypted: None) -> None:
     endpoint = make_endpoint()
     rotate_secret(endpoint)
     made = Leased(**dict.fromkeys(Leased.__dataclass_fields__))
+    made.to = Recipient(**dict.fromkeys(Recipient.__dataclass_fields__))
     for name in ("secret", "old_secrets", "headers"):
-        setattr(made, name, Stored(endpoint.secret))
+        setattr(made.to, name, Stored(endpoint.secret))
     outcome = Result(made, datetime.now(tz=UTC), timedelta(0), Delivery.State.DEAD)
     row = Endpoint.objects.values().get()
 

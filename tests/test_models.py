@@ -1,6 +1,7 @@
 """Endpoints take only what can be sent to; identifiers sort by age."""
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.forms import modelform_factory
 
 from drf_webhooks import secret_keys
 from drf_webhooks.ids import uuid7
-from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, Event
+from drf_webhooks.models import Attempt, BaseObject, Delivery, Endpoint, EndpointHealth, Event
 
 URL = "https://receiver.example/"
 
@@ -125,6 +126,10 @@ def test_rows_say_what_they_are() -> None:
     assert str(Attempt(number=2, status=200)) == "2: 200"
     assert str(Attempt(number=2, error="dns_error")) == "2: dns_error"
     assert str(Endpoint(url=URL)) == URL
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert str(EndpointHealth(is_clean=True)) == "well"
+    paused = EndpointHealth(is_clean=False, paused_until=at)
+    assert str(paused) == "paused until 2026-01-02 03:04:05 UTC"
 
 
 @pytest.mark.django_db

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from drf_webhooks import endpoints, replay, rotation
 from drf_webhooks.checks import check_limits, check_owners
-from drf_webhooks.delivery.leases import claim
+from drf_webhooks.delivery.claims import claim
 from drf_webhooks.delivery.results import settle
 from drf_webhooks.exceptions import SecretError
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.db.models.signals import m2m_changed
 from rest_framework import serializers
 
-from drf_webhooks import outbox, pipeline
+from drf_webhooks import pipeline, subscriptions
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.pipeline import release_due
 from drf_webhooks.registry import registry
@@ -95,6 +95,23 @@ def test_each_owner_hears_of_the_end_in_its_form(isolated: None, *, in_session: 
 
     assert sorted(data["reader"] for _, data in said("core.some")) == ["ada", "bea"]
     assert names("core.some") == ["deleted", "deleted"]
+
+
+def test_each_owner_hears_which_one_is_gone_by_a_session_that_goes_on(isolated: None) -> None:
+    declare_shared()
+    ada, bea = make_user(username="ada"), make_user(username="bea")
+    ends = endpoint(ada), endpoint(bea)
+    with disable_webhooks():
+        document = Document.objects.create(title="Lease")
+        document.readers.set([ada, bea])
+    pk = document.pk
+
+    with webhook_signal_session():
+        document.delete()
+
+    assert said("core.some") == [("deleted", {"id": str(pk)})] * 2
+    told = Delivery.objects.values_list("endpoint", "event__owner")
+    assert set(told) == {(each.pk, each.owner_id) for each in ends}
 
 
 def test_a_whole_form_may_be_kept_of_what_is_deleted(isolated: None) -> None:
@@ -271,12 +288,29 @@ def test_a_large_message_is_warned_of(
 def test_many_endpoints_are_asked_type_by_type(
     monkeypatch: pytest.MonkeyPatch, everything: Endpoint
 ) -> None:
-    monkeypatch.setattr(outbox, "_MOST_LISTS", 0)
+    monkeypatch.setattr(subscriptions, "_MOST_LISTS", 0)
     make_deposit()
     Endpoint.objects.update(event_types=["core.deposit.deleted"])
     make_deposit()
 
     assert names() == ["created"]
+
+
+def test_many_endpoints_of_owners_are_asked_type_by_type(
+    monkeypatch: pytest.MonkeyPatch, isolated: None
+) -> None:
+    monkeypatch.setattr(subscriptions, "_MOST_LISTS", 0)
+    declare_shared()
+    ada, bea = make_user(username="ada"), make_user(username="bea")
+    endpoint(ada)
+    with disable_webhooks():
+        document = Document.objects.create(title="Lease")
+        document.readers.set([ada, bea])
+
+    document.save()
+
+    ((name, data),) = said("core.some")
+    assert (name, data["reader"]) == ("updated", "ada")
 
 
 def test_a_database_without_returning_reads_its_numbers_back(

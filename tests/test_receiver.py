@@ -12,6 +12,7 @@ from drf_webhooks.testing import WebhookReceiver
 def post(url: str) -> int:
     try:
         with urllib.request.urlopen(url, data=b'{"a": 1}', timeout=10) as answer:
+            answer.read()
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

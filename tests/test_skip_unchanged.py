@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Case, Value, When
 from rest_framework import serializers
 
-from drf_webhooks import outbox
+from drf_webhooks import numbering
 from drf_webhooks.models import BaseObject, Endpoint, Event
 from drf_webhooks.registry import registry
 from drf_webhooks.resources import ModelSerializerWebhook
@@ -167,7 +167,7 @@ def test_what_others_say_in_between_makes_it_worth_saying(deposit: Deposit) -> N
     with webhook_signal_session():
         deposit.save()
         # What another process would do: it changes the object, and says so.
-        outbox.number([("core.deposit", str(deposit.pk))], "default")
+        numbering.number([("core.deposit", str(deposit.pk))], "default")
 
     assert names() == ["updated"]
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.db import transaction
-from rest_framework import status
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +20,15 @@ from example.core.serializers import (
     TenantSerializer,
 )
 from example.core.webhooks import DepositSerializerWebhook
+
+
+def _body(component: str, /, **fields: Any) -> Any:
+    """Describe a body that has no serializer of its own."""
+    return inline_serializer(component, fields)
+
+
+_CREATED = {201: _body("Created", id=serializers.IntegerField())}
+_NOTHING = {204: None}
 
 
 class AddressViewSet(ModelViewSet[Address]):
@@ -40,6 +50,9 @@ class RentalUnitViewSet(ModelViewSet[RentalUnit]):
     queryset = RentalUnit.objects.select_related("address").prefetch_related("amenities")
     serializer_class = RentalUnitSerializer
 
+    @extend_schema(
+        request=_body("Transfer", landlord=serializers.IntegerField()), responses=_NOTHING
+    )
     @action(detail=True, methods=["post"])
     def transfer(self, request: Request, **_: str) -> Response:
         """Give the unit to another landlord."""
@@ -48,6 +61,7 @@ class RentalUnitViewSet(ModelViewSet[RentalUnit]):
         unit.save()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(request=_body("NamedAmenity", name=serializers.CharField()), responses=_NOTHING)
     @action(detail=True, methods=["post", "delete"])
     def amenities(self, request: Request, **_: str) -> Response:
         """Add an amenity to the unit, or take it away."""
@@ -63,6 +77,7 @@ class DepositViewSet(ModelViewSet[Deposit]):
     ).prefetch_related("unit__amenities")
     serializer_class = DepositSerializer
 
+    @extend_schema(responses=_CREATED)
     @action(detail=False, methods=["post"])
     def corrected(self, request: Request) -> Response:
         """Create a deposit and correct its amount at once, in two transactions."""
@@ -71,12 +86,14 @@ class DepositViewSet(ModelViewSet[Deposit]):
         deposit.save()
         return Response({"id": deposit.pk}, status=status.HTTP_201_CREATED)
 
+    @extend_schema(responses=_NOTHING)
     @action(detail=False, methods=["post"])
     def withdrawn(self, request: Request) -> Response:
         """Create a deposit and delete it again."""
         self._created(request).delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(responses={409: _body("Refused", detail=serializers.CharField())})
     @action(detail=False, methods=["post"])
     def refused(self, request: Request) -> Response:
         """Create a deposit and change a tenant, and then find that it must not be."""
@@ -87,6 +104,9 @@ class DepositViewSet(ModelViewSet[Deposit]):
             transaction.set_rollback(True)
         return Response({"detail": "refused"}, status=status.HTTP_409_CONFLICT)
 
+    @extend_schema(
+        request=_body("Raise", amount=serializers.DecimalField(10, 2)), responses=_NOTHING
+    )
     @action(detail=False, methods=["post"])
     def raised(self, request: Request) -> Response:
         """Raise every deposit, which sends no signals, and say so by hand."""
@@ -95,6 +115,7 @@ class DepositViewSet(ModelViewSet[Deposit]):
         DepositSerializerWebhook.trigger(deposits, "updated")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(responses=_CREATED)
     @action(detail=False, methods=["post"])
     def imported(self, request: Request) -> Response:
         """Import deposits that the customers know already."""

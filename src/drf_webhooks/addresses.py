@@ -11,6 +11,7 @@ __all__ = [
     "Address",
     "Network",
     "has_special",
+    "is_public",
     "ports",
     "translated",
     "unmapped",
@@ -106,6 +107,12 @@ def has_special(network: Network) -> bool:
     if isinstance(network, ipaddress.IPv4Network):
         return any(network.overlaps(each) for each in _SPECIAL_4)
     return not network.subnet_of(_GLOBAL_6) or any(network.overlaps(each) for each in _SPECIAL_6)
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether who answers at an address is on the public internet."""
+    inner = translated(address)
+    return why_special(unmapped(address) if inner is None else inner) is None
 
 
 def unmapped(address: Address) -> Address:

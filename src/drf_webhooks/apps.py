@@ -1,10 +1,15 @@
 """The Django app: finds the project's resources and starts to watch their models."""
 
-from django.apps import AppConfig
+from importlib import import_module
+
+from django.apps import AppConfig, apps
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 __all__ = ["DrfWebhooksConfig"]
+
+#: By name, for it imports an optional package.
+_SCHEMAS = "drf_webhooks.contrib.spectacular.views"
 
 
 class DrfWebhooksConfig(AppConfig):
@@ -16,9 +21,19 @@ class DrfWebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here: they need the models, which exist only now.
-        from drf_webhooks import checks, learning, pipeline, receivers, session, waking  # noqa: PLC0415
+        from drf_webhooks import (  # noqa: PLC0415
+            checks,
+            learning,
+            pipeline,
+            receivers,
+            session,
+            versions,
+            waking,
+        )
         from drf_webhooks.conf import config, given, mistakes  # noqa: PLC0415
+        from drf_webhooks.registry import declared_versions  # noqa: PLC0415
 
+        versions.use(declared_versions)
         checks.register()
         session.install(pipeline.Pipeline())
         if not mistakes(given()):
@@ -26,3 +41,5 @@ class DrfWebhooksConfig(AppConfig):
             waking.prepare()
         receivers.connect()
         learning.connect()
+        if apps.is_installed("drf_spectacular"):
+            import_module(_SCHEMAS)

@@ -1,7 +1,6 @@
 """What a session has noted, and the rules that merge it into one event for each object."""
 
 import itertools
-import json
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 __all__ = [
     "Changes",
+    "Emitted",
     "Form",
     "Found",
     "Held",
@@ -27,6 +27,8 @@ __all__ = [
 Key = str
 
 _order = itertools.count()
+#: Made once: an encoder costs more to make than a key to encode.
+_encode = DjangoJSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Operation(StrEnum):
@@ -39,7 +41,7 @@ class Operation(StrEnum):
 
 def object_key(pk: object) -> Key:
     """Return a primary key as canonical JSON text."""
-    return json.dumps(pk, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(",", ":"))
+    return str(pk) if type(pk) is int else _encode(pk)
 
 
 def merge(first: Operation | None, then: Operation) -> Operation | None:
@@ -58,15 +60,16 @@ class Found:
     """What is known of a base object before it is deleted: who owned it, how it looked."""
 
     owners: tuple[Any, ...] = ()
-    data: Any = None
+    #: Its serialized form by version, if that is said of it.
+    data: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
 class Form:
     """How a base object looked before its session changed anything of it."""
 
-    #: Its serialized form by owner; ``None`` if it was not there.
-    data: Mapping[Any, bytes] | None
+    #: Its serialized forms by owner, and of each by version; ``None`` if it was not there.
+    data: Mapping[Any, Mapping[str, bytes]] | None
     #: How many events it had had. If somebody says something meanwhile, this is outdated.
     #: ``None`` for what the session itself made.
     sequence: int | None = None
@@ -102,6 +105,20 @@ class Noted:
 Subject = tuple[Any, Key]
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """A custom event of one base object. Never merged: each is said."""
+
+    resource: Any
+    pk: Any
+    name: str
+    #: What is said besides the object's form, as JSON; nothing for nothing.
+    extra: bytes | None
+    order: int
+    #: Tells apart two of one name and one object.
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+
 @dataclass
 class Changes:
     """The changes of one session within one savepoint.
@@ -117,9 +134,11 @@ class Changes:
     above: dict[Subject, Noted] = field(default_factory=dict)
     #: Resources of which any object may have changed. Only what is not said is noted like this.
     whole: set[Any] = field(default_factory=set)
+    #: Custom events, in their order.
+    emitted: list[Emitted] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bases or self.nested or self.above or self.whole)
+        return bool(self.bases or self.nested or self.above or self.whole or self.emitted)
 
     def note_base(self, resource: Any, pk: Any, operation: Operation) -> Noted:
         """Note that a base object itself was created, updated or deleted."""
@@ -141,6 +160,10 @@ class Changes:
         rows = self.nested.setdefault(path, {})
         for pk in pks:
             rows.setdefault(pk, next(_order))
+
+    def note_emitted(self, resource: Any, pk: Any, name: str, extra: bytes | None) -> None:
+        """Note a custom event of a base object."""
+        self.emitted.append(Emitted(resource, pk, name, extra, next(_order)))
 
     def note_above(self, resource: Any, pks: Iterable[Any]) -> None:
         """Note base objects that a row is about to leave."""
@@ -166,6 +189,7 @@ class Changes:
         for subject, noted in later.above.items():
             self.above.setdefault(subject, noted)
         self.whole |= later.whole
+        self.emitted += later.emitted
 
 
 def _say(noted: Noted, operation: Operation) -> None:

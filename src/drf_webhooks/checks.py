@@ -10,7 +10,7 @@ from django.db import DatabaseError, router, transaction
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
-from drf_webhooks import secret_checks
+from drf_webhooks import api_checks, resource_checks, schema_checks, secret_checks
 from drf_webhooks.conf import config, given, mistakes
 from drf_webhooks.delivery.formats import format_named, problem
 from drf_webhooks.delivery.trust import has_authorities, tls_context
@@ -40,7 +40,11 @@ def register() -> None:
     checks.register(check_urls, checks.Tags.database)
     checks.register(check_owners, "drf_webhooks")
     checks.register(check_limits, "drf_webhooks", deploy=True)
+    schema_checks.register()
+    checks.register(resource_checks.check_features, "drf_webhooks")
+    checks.register(resource_checks.check_pinned, checks.Tags.database)
     secret_checks.register()
+    api_checks.register()
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -214,7 +218,6 @@ def check_resources(**_: Any) -> list[checks.CheckMessage]:
         *(message for found in index().traces for message in _check_trace(found)),
         *_check_opaque(index().traces),
         *_check_database(),
-        *_check_compared(),
     ]
 
 
@@ -359,18 +362,6 @@ def _check_database() -> Iterator[checks.CheckMessage]:
 def _is_done_by_the_database(field: Any) -> bool:
     # DB_CASCADE and its like are instances of a class of Django 6.1; the others are functions.
     return type(field.remote_field.on_delete).__name__ == "DatabaseOnDelete"
-
-
-def _check_compared() -> Iterator[checks.CheckMessage]:
-    for resource in registry:
-        if resource.skip_unchanged and resource.serialize == "deferred":
-            yield checks.Error(
-                f"{resource.__name__} has skip_unchanged and serialize = 'deferred'. The worker "
-                "cannot tell how an object looked before.",
-                hint="Choose one of them.",
-                obj=resource,
-                id="drf_webhooks.E010",
-            )
 
 
 def _known(found: Trace) -> str:

@@ -7,11 +7,26 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from drf_webhooks import scoping
+from drf_webhooks import scoping, versions
+from drf_webhooks.clock import Clock
+from drf_webhooks.fields import ExactCharField
 from drf_webhooks.indexes import SparseIndex
 from drf_webhooks.waking import wake_on_commit
 
-__all__ = ["Attempt", "AttemptQuerySet", "Delivery", "DeliveryQuerySet", "again"]
+__all__ = [
+    "Attempt",
+    "AttemptQuerySet",
+    "Delivery",
+    "DeliveryQuerySet",
+    "EventBody",
+    "Feed",
+    "again",
+    "is_thin",
+]
+
+
+#: Characters of a variant's name: a version, and that it is thin.
+VARIANT = versions.LONGEST + len("/thin")
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
@@ -20,6 +35,18 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def owned_by(self, owner: Any) -> "DeliveryQuerySet":
         """Leave what an owner may see: what its endpoints were sent since they are its own."""
         return self.filter(scoping.delivered_to(owner))
+
+    def with_bodies(self) -> "DeliveryQuerySet":
+        """Read with each delivery the message that is sent: ``body`` asks nothing more."""
+        variants = EventBody.objects.using(self.db).filter(
+            event=models.OuterRef("event"), variant=models.OuterRef("variant")
+        )
+        return self.annotate(
+            sent_body=models.Case(
+                models.When(variant="", then=models.F("event__body")),
+                default=models.Subquery(variants.values("body")[:1]),
+            )
+        )
 
     def failed(self, since: datetime, until: datetime) -> "DeliveryQuerySet":
         """Leave those that died in a stretch of time, and were not said anew since."""
@@ -36,6 +63,29 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             order_key=None
         )
 
+    def cancel(self, reason: str) -> int:
+        """Let deliveries that wait be dead; return how many.
+
+        Of one that is on its way nobody can tell whether the receiver takes it: the request goes
+        on, and its attempt is logged, but its result changes nothing any more. What waits behind
+        one of an ordered endpoint goes on.
+
+        Args:
+            reason: Why; cut to 200 characters.
+
+        """
+        return self.filter(state=Delivery.State.WAITING).update(
+            state=Delivery.State.DEAD,
+            due_at=None,
+            leased_at=None,
+            settled_at=Clock(),
+            reason=reason[:200],
+            # That of the worker which may have it is an old one.
+            fence=models.F("fence") + 1,
+            is_by_hand=False,
+            order_key=None,
+        )
+
     def send_again(self, *, by_hand: bool = False, to_disabled: bool = False) -> int:
         """Make deliveries due at once, the settled ones included; return how many.
 
@@ -50,13 +100,32 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                 these waits until they are enabled.
 
         """
-        chosen = self.filter(event__body__isnull=False)
         if by_hand:
-            chosen = chosen.filter(is_by_hand=False)
+            chosen = self.sendable()
             is_heard = models.Q() if to_disabled else models.Q(endpoint__state="enabled")
             sent = chosen.filter(is_heard)._make_due(is_by_hand=True)
             return sent if to_disabled else sent + chosen.exclude(is_heard)._make_due()
-        return chosen._make_due()
+        return self.filter(event__body__isnull=False)._make_due()
+
+    def sendable(self) -> "DeliveryQuerySet":
+        """Leave those that a person can send: with a message, and not on their way by hand."""
+        return self.filter(event__body__isnull=False, is_by_hand=False)
+
+    def give_up(self, reason: str, *, now: datetime) -> int:
+        """Let those that wait be dead; return how many.
+
+        A worker that is sending one is too late to say what came of it: its fence is an old one.
+        """
+        return self.filter(state=Delivery.State.WAITING).update(
+            state=Delivery.State.DEAD,
+            due_at=None,
+            leased_at=None,
+            settled_at=now,
+            reason=reason,
+            fence=models.F("fence") + 1,
+            is_by_hand=False,
+            order_key=None,
+        )
 
     def _make_due(self, *, is_by_hand: bool = False) -> int:
         count = self.update(
@@ -72,6 +141,40 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         )
         wake_on_commit(self.db)
         return count
+
+
+def is_thin(variant: str) -> bool:
+    """Tell by the name of a variant whether it only says which object it is of."""
+    return variant.rpartition("/")[2] == "thin"
+
+
+class EventBody(models.Model):
+    """An event's message as some endpoints get it: in another version, or thin.
+
+    The event's own body is not among them. Which one a delivery has is decided when it is made.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    event = models.ForeignKey(
+        "drf_webhooks.Event",
+        on_delete=models.CASCADE,
+        # The constraint below has one that begins with it.
+        db_index=False,
+        related_name="bodies",
+        verbose_name=_("event"),
+    )
+    variant = ExactCharField(_("variant"), max_length=VARIANT)
+    body = models.BinaryField(_("body"))
+
+    class Meta:
+        verbose_name = _("body of an event")
+        verbose_name_plural = _("bodies of events")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["event", "variant"], name="drf_webhooks_eventbody_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} {self.variant}"
 
 
 def again() -> models.Case:
@@ -117,6 +220,8 @@ class Delivery(models.Model):
     endpoint = models.ForeignKey(
         "drf_webhooks.Endpoint",
         on_delete=models.CASCADE,
+        # The index of the feed begins with it.
+        db_index=False,
         related_name="deliveries",
         verbose_name=_("endpoint"),
     )
@@ -147,6 +252,18 @@ class Delivery(models.Model):
     replaced_by = models.UUIDField(
         _("replaced by"), null=True, help_text=_("The event that says the same anew.")
     )
+    variant = models.CharField(
+        _("variant"),
+        max_length=VARIANT,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Which of the event's messages is sent: empty for its own body."),
+    )
+
+    #: Its place in the endpoint's feed, once somebody has read so far.
+    position = models.BigIntegerField(null=True, editable=False)
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -157,6 +274,7 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["event", "endpoint"], name="drf_webhooks_delivery_once")
         ]
         indexes: ClassVar = [
+            # These two keep equal entries apart on PostgreSQL: migration 0015.
             SparseIndex(
                 fields=["lane", "due_at"],
                 condition=models.Q(due_at__isnull=False),
@@ -177,10 +295,54 @@ class Delivery(models.Model):
                 condition=models.Q(state="dead"),
                 name="drf_webhooks_delivery_dead",
             ),
+            models.Index(fields=["endpoint", "position"], name="drf_webhooks_delivery_feed"),
+            # Pages of one endpoint, by key: else its few rows are looked for among all.
+            models.Index(fields=["endpoint", "id"], name="drf_webhooks_delivery_page"),
         ]
 
     def __str__(self) -> str:
         return f"{self.pk} {self.state}"
+
+    @property
+    def body(self) -> bytes | None:
+        """The message that is sent, as far as it is kept; may be a query.
+
+        None for what :meth:`DeliveryQuerySet.with_bodies` has read.
+        """
+        if "sent_body" in self.__dict__:
+            read = self.__dict__["sent_body"]
+            return None if read is None else bytes(read)
+        if not self.variant:
+            own = self.event.body
+            return None if own is None else bytes(own)
+        found = EventBody.objects.using(self._state.db).filter(
+            event=self.event_id, variant=self.variant
+        )
+        body = found.values_list("body", flat=True).first()
+        return None if body is None else bytes(body)
+
+
+class Feed(models.Model):
+    """How far the deliveries of an endpoint have been given places in its feed.
+
+    Its row is the lock under which they are. None for an endpoint whose feed nobody reads.
+    """
+
+    endpoint = models.OneToOneField(
+        "drf_webhooks.Endpoint",
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="+",
+        verbose_name=_("endpoint"),
+    )
+    last = models.BigIntegerField(_("last position"), default=0)
+
+    class Meta:
+        verbose_name = _("feed")
+        verbose_name_plural = _("feeds")
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} {self.last}"
 
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
@@ -234,6 +396,11 @@ class Attempt(models.Model):
         # Workers of the version before go on inserting while the new ones start.
         db_default="",
         help_text=_("Empty when no answer came."),
+    )
+    is_public = models.BooleanField(
+        _("from the public internet"),
+        null=True,
+        help_text=_("Whether the address that answered is on it. None: not known."),
     )
 
     objects = AttemptQuerySet.as_manager()

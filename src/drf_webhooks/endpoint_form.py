@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from drf_webhooks import versions
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.formats import names, problem
 from drf_webhooks.fields import HeadersFormField
@@ -18,7 +19,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
     """An endpoint with the formats that can be used here, and without what is secret of it."""
 
     signature = forms.ChoiceField(
-        label=_("signature"),
+        label=_("Signature"),
         choices=[("v1", _("HMAC, with a secret (v1)")), ("v1a", _("ed25519, public key (v1a)"))],
         required=False,
         help_text=_("For a secret that is made."),
@@ -34,6 +35,8 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
             "state",
             "method",
             "format",
+            "version",
+            "is_thin",
             "headers",
             "secret",
         )
@@ -54,8 +57,33 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
         if "format" in self.fields:
             choices = [(name, name) for name in names(config())]
             self.fields["format"] = forms.ChoiceField(
-                choices=choices, label=self.fields["format"].label
+                # The first one would be offered else.
+                choices=choices,
+                label=self.fields["format"].label,
+                initial=Endpoint._meta.get_field("format").get_default(),
             )
+
+        if "version" in self.fields:
+            field = self.fields["version"]
+            self.fields["version"] = forms.ChoiceField(
+                choices=self._versions(),
+                label=field.label,
+                help_text=field.help_text,
+                required=False,
+                initial=field.initial,
+            )
+
+    def _versions(self) -> list[tuple[str, Any]]:
+        known, own = versions.known(), self.instance.version
+        is_new = self.instance._state.adding
+        nothing: Any = (
+            _("the one for new endpoints (%s)") % versions.default()
+            if is_new
+            else _("none: the oldest of each resource")
+        )
+        # One that nothing has any more stays until somebody chooses another.
+        kept = [own] if own and own not in known else []
+        return [("", nothing), *((each, each) for each in [*kept, *known])]
 
     def clean_format(self) -> str:
         chosen: str = self.cleaned_data["format"]

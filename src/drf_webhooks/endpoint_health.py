@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_webhooks import scoping
 from drf_webhooks.indexes import SparseIndex
 
-__all__ = ["EndpointHealth", "Notice"]
+__all__ = ["EndpointHealth", "Notice", "Verification"]
 
 
 class EndpointHealth(models.Model):
@@ -121,3 +121,45 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.endpoint_id}"
+
+
+class Verification(models.Model):
+    """Whether an endpoint has shown that it wants webhooks; only of those that were asked.
+
+    The question is an event, and the answer what came back at the first attempt to deliver it.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending", _("pending")
+        VERIFIED = "verified", _("verified")
+        FAILED = "failed", _("failed")
+
+    endpoint = models.OneToOneField(
+        "drf_webhooks.Endpoint",
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="verification",
+        verbose_name=_("endpoint"),
+    )
+    state = models.CharField(
+        _("state"), max_length=16, choices=State.choices, default=State.PENDING
+    )
+    #: Its key only: retention deletes deliveries without looking here.
+    delivery = models.BigIntegerField(_("delivery"), help_text=_("The one that asks."))
+    error = models.CharField(_("why not"), max_length=300, blank=True, default="")
+    asked_at = models.DateTimeField(_("asked at"))
+    settled_at = models.DateTimeField(_("settled at"), null=True)
+
+    class Meta:
+        verbose_name = _("verification")
+        verbose_name_plural = _("verifications")
+        indexes: ClassVar = [
+            SparseIndex(
+                fields=["settled_at", "asked_at"],
+                condition=models.Q(settled_at__isnull=True),
+                name="drf_webhooks_verification_due",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} {self.state}"

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from django.apps import apps
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from drf_webhooks import outbox, secret_keys
@@ -15,11 +14,18 @@ from drf_webhooks.delivery.health_rows import forget
 from drf_webhooks.encryption import seal
 from drf_webhooks.event_types import ENDPOINT_TEST
 from drf_webhooks.exceptions import SecretError
-from drf_webhooks.models import Delivery, Endpoint, EndpointHealth, Notice, owner_model
+from drf_webhooks.models import (
+    Attempt,
+    Delivery,
+    Endpoint,
+    EndpointHealth,
+    Notice,
+    owner_model,
+)
 from drf_webhooks.notices import described, make_event
 from drf_webhooks.scoping import owner_key
 
-__all__ = ["create", "disable", "enable", "recover", "send_test", "transfer"]
+__all__ = ["create", "delete", "disable", "enable", "recover", "send_test", "transfer"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,17 +152,7 @@ def _skip(pk: uuid.UUID, using: str, now: datetime, *, is_wanted: bool) -> None:
 
 def _give_up(pk: uuid.UUID, reason: str, using: str, now: datetime) -> int:
     """Let what waits for an endpoint be dead; return how many deliveries that were."""
-    waiting = Delivery.objects.using(using).filter(endpoint=pk, state=Delivery.State.WAITING)
-    return waiting.update(
-        state=Delivery.State.DEAD,
-        due_at=None,
-        leased_at=None,
-        settled_at=now,
-        reason=reason,
-        fence=F("fence") + 1,
-        is_by_hand=False,
-        order_key=None,
-    )
+    return Delivery.objects.using(using).filter(endpoint=pk).give_up(reason, now=now)
 
 
 def disable(
@@ -182,6 +178,21 @@ def _note(endpoint: Endpoint, kind: Notice.Kind, reason: str, using: str, now: d
     Notice.objects.using(using).create(
         endpoint=endpoint, kind=kind, reason=reason[:300], created_at=now, due_at=now
     )
+
+
+def delete(endpoint: Endpoint, *, using: str = "default", size: int = 1000) -> None:
+    """Delete an endpoint, with its deliveries, a lot at a time: it may have had millions.
+
+    It hears nothing from the first moment on. Called again after it was broken off, it goes on.
+    """
+    rows = Endpoint.objects.using(using).filter(pk=endpoint.pk)
+    rows.update(state=Endpoint.State.DISABLED, disabled_reason="It is being deleted.")
+    deliveries = Delivery.objects.using(using).filter(endpoint=endpoint.pk).order_by("pk")
+    while pks := list(deliveries.values_list("pk", flat=True)[:size]):
+        with transaction.atomic(using=using):
+            Attempt.objects.using(using).filter(delivery__in=pks).delete()
+            Delivery.objects.using(using).filter(pk__in=pks).delete()
+    rows.delete()
 
 
 def recover(endpoint: Endpoint, *, using: str = "default") -> None:

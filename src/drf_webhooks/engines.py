@@ -6,11 +6,11 @@ from functools import partial
 
 from django.db import connections
 
-from drf_webhooks import notices, pipeline
+from drf_webhooks import notices
 from drf_webhooks.conf import config
 from drf_webhooks.delivery import shifts
 from drf_webhooks.delivery.slots import Slots
-from drf_webhooks.housekeeping import forget
+from drf_webhooks.housekeeping import forget, keep_house
 from drf_webhooks.waking import Engine, flush, wake, wake_on_commit
 
 __all__ = ["Engine", "deliver", "flush", "sweep", "wake", "wake_on_commit"]
@@ -43,7 +43,7 @@ def deliver(using: str = "default") -> bool:
             if not is_free:
                 return False
             limit = timedelta(seconds=max(until - time.monotonic(), 0))
-            housekeeping = partial(pipeline.keep_house, using)
+            housekeeping = partial(keep_house, using)
             if shifts.work(using, housekeeping=housekeeping, limit=limit):
                 return True
         # Somebody came meanwhile, found no slot and left; what is due since may be unseen.
@@ -55,9 +55,10 @@ def sweep(using: str = "default") -> int:
     """Do what is due besides deliveries, for a periodic task; return how much that was.
 
     Serializes what was left to the worker and what sessions have held for too long, reads what
-    triggers have journaled, tells of endpoints that fail, and forgets what is old, for a second.
+    triggers have journaled, goes on with recoveries, tells of endpoints that fail, and forgets
+    what is old, for a second.
     Let :func:`deliver` follow: retries wake nobody by themselves.
     """
-    done = pipeline.keep_house(using) + notices.tell(using)
+    done = keep_house(using) + notices.tell(using)
     forget(using, limit=_FORGETTING)
     return done

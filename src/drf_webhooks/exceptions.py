@@ -5,8 +5,10 @@ WebhookError
 ├── FormatError                 a message cannot be written in an endpoint's format
 ├── PayloadError                an object could not be serialized
 ├── RecordingError              events could not be stored before a commit
+├── RecoveryError               no more recoveries can be asked for now
 ├── RotationError               an endpoint's secret cannot be replaced now
-└── SecretError                 a secret cannot be decrypted
+├── SecretError                 a secret cannot be decrypted
+└── VerificationError           an endpoint is not verified, or cannot be
 """
 
 from datetime import datetime
@@ -16,8 +18,10 @@ __all__ = [
     "FormatError",
     "PayloadError",
     "RecordingError",
+    "RecoveryError",
     "RotationError",
     "SecretError",
+    "VerificationError",
     "WebhookError",
 ]
 
@@ -42,6 +46,10 @@ class RecordingError(WebhookError):
     """Events could not be stored, so the transaction that they belong to was rolled back."""
 
 
+class RecoveryError(WebhookError):
+    """No more recoveries can be asked for now."""
+
+
 class RotationError(WebhookError):
     """An endpoint's secret cannot be replaced now.
 
@@ -55,3 +63,7 @@ class RotationError(WebhookError):
 
 class SecretError(WebhookError):
     """A secret cannot be decrypted by the keys that there are."""
+
+
+class VerificationError(WebhookError):
+    """An endpoint is not verified, or there is nothing to verify."""

@@ -6,12 +6,11 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from drf_webhooks import retention
+from drf_webhooks import pipeline, recoveries, retention, verification
 from drf_webhooks.conf import config
-from drf_webhooks.pipeline import keep_house
 from drf_webhooks.retention import Bite
 
-__all__ = ["Housekeeper", "forget"]
+__all__ = ["Housekeeper", "forget", "keep_house"]
 
 #: Small enough that what is due waits for it a few milliseconds, at most once a second.
 EVENTS, ROWS = 100, 500
@@ -19,6 +18,21 @@ _BETWEEN = timedelta(seconds=1)
 
 #: When everything old is forgotten.
 _REST = timedelta(minutes=1)
+
+
+#: For so long recoveries go on, while what is due waits.
+_RECOVERING_SECONDS = 0.1
+
+
+def keep_house(using: str, *, clock: Callable[[], float] = time.monotonic) -> int:
+    """Do what is due besides deliveries and notices; return how much that was."""
+    done = pipeline.keep_house(using) + verification.judge(using)
+    until = clock() + _RECOVERING_SECONDS
+    while more := recoveries.go_on(using):
+        done += more
+        if clock() >= until:
+            break
+    return done
 
 
 class Housekeeper:

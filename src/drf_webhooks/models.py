@@ -1,22 +1,20 @@
 """The tables of the outbox, where the half that records and the half that delivers meet."""
 
-import json
-import uuid
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from drf_webhooks import custom_headers, origins, scoping, secret_keys
-from drf_webhooks.conf import config, given
-from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet
+from drf_webhooks import custom_headers, scoping, secret_keys, versions
+from drf_webhooks.conf import config
+from drf_webhooks.deliveries import Attempt, Delivery, DeliveryQuerySet, EventBody, Feed
 from drf_webhooks.encryption import Stored
-from drf_webhooks.endpoint_health import EndpointHealth, Notice
+from drf_webhooks.endpoint_health import EndpointHealth, Notice, Verification
+from drf_webhooks.event_rows import BaseObject, Event, EventQuerySet, LearntPath
 from drf_webhooks.fields import (
     EventTypesField,
     ExactCharField,
@@ -26,9 +24,14 @@ from drf_webhooks.fields import (
     SecretField,
 )
 from drf_webhooks.ids import uuid7
-from drf_webhooks.indexes import SparseIndex
-from drf_webhooks.trace_context import traceparent
-from drf_webhooks.validators import validate_format, validate_overrides, validate_url
+from drf_webhooks.recovery_rows import Recovery, RecoveryQuerySet
+from drf_webhooks.scoping import owner_model
+from drf_webhooks.validators import (
+    validate_format,
+    validate_overrides,
+    validate_url,
+    validate_version,
+)
 
 __all__ = [
     "Attempt",
@@ -39,19 +42,16 @@ __all__ = [
     "EndpointHealth",
     "EndpointQuerySet",
     "Event",
+    "EventBody",
     "EventQuerySet",
+    "Feed",
     "LearntPath",
     "Notice",
+    "Recovery",
+    "RecoveryQuerySet",
+    "Verification",
     "owner_model",
 ]
-
-
-def owner_model() -> str:
-    """Return the label of the model that owns endpoints."""
-    # Unchecked: models are loaded before the system checks say what is wrong with settings.
-    written = given()
-    chosen = written.get("OWNER_MODEL") if isinstance(written, dict) else None
-    return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
 _TRANSFER = (
@@ -92,6 +92,7 @@ class Endpoint(models.Model):
     """A subscriber's URL, its secret, and what it wants to hear."""
 
     _stored_owner: Any = _UNKNOWN
+    _stored_version: str | None = None
 
     class State(models.TextChoices):
         ENABLED = "enabled", _("enabled")
@@ -205,6 +206,21 @@ class Endpoint(models.Model):
         db_default=False,
         help_text=_("Not to be told of what was changed by who is behind it."),
     )
+    version = ExactCharField(
+        _("version"),
+        max_length=versions.LONGEST,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_version],
+        help_text=_("Of the messages that it gets; by default the one for new endpoints."),
+    )
+    is_thin = models.BooleanField(
+        _("thin messages"),
+        default=False,
+        db_default=False,
+        help_text=_("To be told only which object it is, and to fetch the rest."),
+    )
     owned_since = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -234,6 +250,7 @@ class Endpoint(models.Model):
             raise ValidationError(_TRANSFER, code="transfer")
         # Rows made in code skip form validation, and a worker could never send to a bad one.
         validate_url(self.url)
+        self._pin()
         if self._is_new("secret"):
             secret_keys.validate(self.secret)
         validate_format(self.format)
@@ -243,6 +260,14 @@ class Endpoint(models.Model):
         self._meta.get_field("event_types").get_prep_value(self.event_types)  # type: ignore[union-attr]  # a column
         super().save(*args, **kwargs)
         self._stored_owner = self.__dict__.get("owner_id", _UNKNOWN)
+        self._stored_version = self.__dict__.get("version")
+
+    def _pin(self) -> None:
+        """Give a new endpoint the version for new ones; refuse one that nothing has."""
+        if self._state.adding and not self.version:
+            self.version = versions.default()
+        elif self.__dict__.get("version") not in {self._stored_version, None}:
+            validate_version(self.version)
 
     @classmethod
     def from_db(
@@ -250,6 +275,7 @@ class Endpoint(models.Model):
     ) -> Self:
         made = super().from_db(db, field_names, values, **more)
         made._stored_owner = made.__dict__.get("owner_id", _UNKNOWN)
+        made._stored_version = made.__dict__.get("version")
         return made
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
@@ -271,6 +297,13 @@ class Endpoint(models.Model):
         field = self._meta.get_field(name)
         assert isinstance(field, SealedField)  # noqa: S101  # for the types only
         return self._state.adding or not field.is_unchanged(self)
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        left = set(exclude or ())
+        if not self._state.adding and self.__dict__.get("version") == self._stored_version:
+            # It stays, though nothing has it any more.
+            left.add("version")
+        super().clean_fields(left)
 
     def clean(self) -> None:
         super().clean()
@@ -301,186 +334,3 @@ class Endpoint(models.Model):
             rows = Endpoint._base_manager.using(self._state.db).filter(pk=self.pk)
             self._stored_owner = rows.values_list("owner_id", flat=True).first()
         return bool(self.owner_id != self._stored_owner)
-
-
-class EventQuerySet(models.QuerySet["Event"]):
-    """Queries by what they are for."""
-
-    def owned_by(self, owner: Any) -> "EventQuerySet":
-        """Leave the events of an owner's objects."""
-        return self.filter(scoping.owned(owner))
-
-    def audible_to(self, owner: Any) -> "EventQuerySet":
-        """Leave the events that an owner's endpoints may hear; those for everybody too."""
-        return self.filter(scoping.audible(owner))
-
-
-class Event(models.Model):
-    """A stored fact about a base object, with the message that says it.
-
-    It is *held* while its session is open or its serialization is left to the worker
-    (``held_until`` is set, no body), *parked* if it could not be serialized (``error`` says
-    why), and else *recorded*: its body never changes again, until it is *retired*: then its
-    message and its attempts are no longer kept, and some time later the row goes too.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    type = ExactCharField(_("type"), max_length=200)
-    resource = ExactCharField(_("resource"), max_length=200)
-    object_key = ExactCharField(
-        _("object key"), max_length=400, help_text=_("The primary key as JSON.")
-    )
-    sequence = models.BigIntegerField(
-        _("sequence"), null=True, help_text=_("Counts the events of one object from 1.")
-    )
-    #: The same for all events of an object, and short: what deliveries are ordered by.
-    object_hash = models.BigIntegerField(null=True, editable=False)
-    # Scoped for ever, even when the owner is gone: without a constraint a last "deleted"
-    # can still be stored in the transaction that deletes the owner too.
-    owner = models.ForeignKey(
-        owner_model(),
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        null=True,
-        related_name="+",
-        verbose_name=_("owner"),
-    )
-    body = models.BinaryField(_("body"), null=True)
-    session = models.UUIDField(_("session"), null=True)
-    held_until = models.DateTimeField(_("held until"), null=True)
-    recheck_at = models.DateTimeField(
-        _("recheck at"),
-        null=True,
-        help_text=_("When the object is compared with what this event said of it."),
-    )
-    error = models.TextField(_("why parked"), blank=True, default="")
-    created_at = models.DateTimeField(_("created at"))
-    traceparent = models.CharField(
-        _("trace"),
-        max_length=55,
-        blank=True,
-        default=traceparent,
-        db_default="",
-        help_text=_("The trace of the change, as W3C writes it."),
-    )
-    origin = models.CharField(
-        _("origin"),
-        max_length=origins.LONGEST,
-        blank=True,
-        default=origins.text,
-        db_default="",
-        help_text=_("Who changed the object, and how."),
-    )
-    #: Its key only: an endpoint may be gone before its events.
-    origin_endpoint = models.UUIDField(
-        _("made by"),
-        null=True,
-        default=origins.endpoint,
-        help_text=_("The endpoint behind which is who made the change."),
-    )
-    depth = models.PositiveSmallIntegerField(
-        _("depth"),
-        default=origins.depth,
-        db_default=0,
-        help_text=_("How many webhooks led to the change."),
-    )
-    retired_at = models.DateTimeField(
-        _("retired at"), null=True, help_text=_("Since when its message is not kept any more.")
-    )
-
-    objects = EventQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("event")
-        verbose_name_plural = _("events")
-        indexes: ClassVar = [
-            models.Index(fields=["resource", "object_key"], name="drf_webhooks_event_object"),
-            models.Index(fields=["created_at"], name="drf_webhooks_event_created"),
-            SparseIndex(
-                fields=["held_until"],
-                condition=models.Q(held_until__isnull=False),
-                name="drf_webhooks_event_held",
-            ),
-            SparseIndex(
-                fields=["recheck_at"],
-                condition=models.Q(recheck_at__isnull=False),
-                name="drf_webhooks_event_recheck",
-            ),
-            SparseIndex(
-                fields=["retired_at", "created_at"],
-                condition=models.Q(retired_at__isnull=True),
-                name="drf_webhooks_event_kept",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.type} {self.object_key}"
-
-    @property
-    def message_id(self) -> str:
-        """The ``webhook-id`` header, the same for every attempt."""
-        return self.message_id_of(self.id)
-
-    @staticmethod
-    def message_id_of(pk: uuid.UUID) -> str:
-        """Return the ``webhook-id`` of an event by its primary key."""
-        return f"evt_{pk.hex}"
-
-    @property
-    def data(self) -> Any:
-        """The ``data`` member of the body, or ``None`` while there is no body."""
-        return None if self.body is None else json.loads(bytes(self.body))["data"]
-
-    @property
-    def payload(self) -> Any:
-        """The same as :attr:`data`."""
-        return self.data
-
-
-class BaseObject(models.Model):
-    """What is known of one base object besides its row: how many events it had.
-
-    Raising the number locks the row until the transaction ends, so that the numbers of one
-    object are in the order of its commits.
-    """
-
-    id = models.BigAutoField(primary_key=True)
-    resource = ExactCharField(max_length=200)
-    object_key = ExactCharField(max_length=400)
-    sequence = models.BigIntegerField()
-
-    class Meta:
-        verbose_name = _("base object")
-        verbose_name_plural = _("base objects")
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["resource", "object_key"], name="drf_webhooks_baseobject_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.resource} {self.object_key}"
-
-
-class LearntPath(models.Model):
-    """What code of a serializer was seen to read, and how such rows lead to base objects."""
-
-    #: Longest text that a database can hold unique beside the resource's name, in characters.
-    LONGEST: ClassVar[int] = 400
-
-    id = models.BigAutoField(primary_key=True)
-    resource = ExactCharField(_("resource"), max_length=200)
-    spelling = ExactCharField(_("spelling"), max_length=LONGEST)
-    learnt_at = models.DateTimeField(_("learnt at"), auto_now_add=True)
-
-    class Meta:
-        verbose_name = _("learnt path")
-        verbose_name_plural = _("learnt paths")
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["resource", "spelling"], name="drf_webhooks_learntpath_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.resource} {self.spelling}"

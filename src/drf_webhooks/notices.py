@@ -17,9 +17,11 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from drf_webhooks import event_types, outbox, payloads, signals
+from drf_webhooks import event_types, numbering, outbox, signals
 from drf_webhooks.changes import object_key
 from drf_webhooks.conf import config
+from drf_webhooks.json_text import encode
+from drf_webhooks.messages import message
 from drf_webhooks.models import Endpoint, Event, Notice
 
 __all__ = ["RESOURCE", "Teller", "described", "make_event", "tell"]
@@ -130,11 +132,9 @@ def make_event(
 ) -> Event:
     """Return an event about an endpoint, numbered and with its message, not stored yet."""
     key = object_key(endpoint.pk)
-    numbers, _ = outbox.number([(RESOURCE, key)], using)
+    numbers, _ = numbering.number([(RESOURCE, key)], using)
     sequence = numbers[RESOURCE, key]
-    body = payloads.message(
-        event_type, data=payloads.encode(data), sequence=sequence, at=at, object_key=key
-    )
+    body = message(event_type, data=encode(data), sequence=sequence, at=at, object_key=key)
     return Event(
         type=event_type,
         resource=RESOURCE,

@@ -11,9 +11,10 @@ from django.db.models import Model
 from drf_webhooks import session
 from drf_webhooks.changes import Form, Operation, object_key
 from drf_webhooks.conf import config
-from drf_webhooks.pipeline import is_wanted
+from drf_webhooks.entries import is_wanted
 from drf_webhooks.questions import BeforeWrite, chunks
 from drf_webhooks.recording import is_rechecked
+from drf_webhooks.silence import is_disabled
 from drf_webhooks.tracing.index import concrete, index
 from drf_webhooks.tracing.paths import Link, Path, Resource
 from drf_webhooks.transactions import log_of, unit
@@ -117,7 +118,7 @@ def tables(model: type[Model]) -> list[type[Model]]:
 def is_concerned(model: type[Model], columns: Columns, using: str) -> bool:
     """Tell whether a write of some columns of a model's table has to be noted."""
     return any(
-        not session.is_disabled(path.resource) and is_heard(path.resource, using)
+        not is_disabled(path.resource) and is_heard(path.resource, using)
         for path in _concerned(model, columns)
     )
 
@@ -134,9 +135,9 @@ def placing(model: type[Model], columns: Columns, using: str) -> set[str]:
     """
     found: set[str] = set()
     for path in _paths(model):
-        if path.hang is None or not (path.resource.skip_unchanged and path.moves(columns)):
+        if path.hang is None or not (path.resource.keeps_forms() and path.moves(columns)):
             continue
-        if not session.is_disabled(path.resource) and is_heard(path.resource, using):
+        if not is_disabled(path.resource) and is_heard(path.resource, using):
             found |= {path.hang.column, path.hang.kind} - {""}
     return found
 
@@ -167,7 +168,7 @@ def saving(
             if pks and not path.is_base and path.moves(columns):
                 _unsaid_whole([path.resource], using)
             continue
-        is_compared = path.resource.skip_unchanged
+        is_compared = path.resource.keeps_forms()
         if not (path.moves(columns) or is_compared) or not is_heard(path.resource, using):
             continue
         if is_compared and path.hang is not None:
@@ -209,7 +210,7 @@ def saved(
         changes = session.changes_now(using)
         for pk in pks:
             changes.note_base(resource, pk, operation)
-            if created and resource.skip_unchanged:
+            if created and resource.keeps_forms():
                 forms = session.forms_now(using)
                 forms.setdefault((resource, object_key(pk)), Form(None))
     for path in index().nested.get(model, ()):
@@ -242,7 +243,7 @@ def _compare_nothing(path: Path, pks: list[Any], using: str, columns: Columns) -
     session would already have the row in it.
     """
     resource = path.resource
-    if not (resource.skip_unchanged and path.moves(columns) and is_heard(resource, using)):
+    if not (resource.keeps_forms() and path.moves(columns) and is_heard(resource, using)):
         return
     forms = session.forms_now(using)
     for chunk in chunks(pks):
@@ -259,7 +260,7 @@ def deleting(model: type[Model], pks: Iterable[Any], using: str) -> None:
             continue
         changes = session.changes_now(using)
         needs_row = resource.is_scoped() or resource.deleted_payload == "full"
-        is_asked = (needs_row or resource.skip_unchanged) and is_heard(resource, using)
+        is_asked = (needs_row or resource.keeps_forms()) and is_heard(resource, using)
         for pk in pks:
             noted = changes.note_base(resource, pk, Operation.DELETED)
             if is_asked and needs_row:
@@ -296,7 +297,7 @@ def leaving(link: Link, pks: Iterable[Any], using: str) -> None:
 
 def _compare(path: Path, pks: Iterable[Any], using: str) -> None:
     """Keep the forms of the base objects above some rows, to compare the later ones with."""
-    if path.resource.skip_unchanged and pks:
+    if path.resource.keeps_forms() and pks:
         _questions(using).compare(path, pks, session.forms_now(using))
 
 

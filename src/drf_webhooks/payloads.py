@@ -6,38 +6,38 @@ import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db import DatabaseError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
-from rest_framework.request import Request
-from rest_framework.utils.encoders import JSONEncoder
+from rest_framework.relations import HyperlinkedIdentityField
+from rest_framework.serializers import BaseSerializer
 
-from drf_webhooks.changes import Found, Key, object_key
+from drf_webhooks.changes import Found, Key, Operation, object_key
 from drf_webhooks.conf import config
+from drf_webhooks.contexts import context_of
 from drf_webhooks.exceptions import PayloadError
+from drf_webhooks.json_text import encode
 from drf_webhooks.registry import registry
 from drf_webhooks.scoping import owner_key
 from drf_webhooks.tracing.index import index
 from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.tracing.paths import Resource
 from drf_webhooks.tracing.reads import Read
-from drf_webhooks.tracing.tree import Opaque, read
+from drf_webhooks.tracing.tree import Node, Opaque, read
 from drf_webhooks.tracing.watching import Watch
 
 __all__ = [
     "Loaded",
     "data_of",
-    "encode",
     "forms",
     "found",
     "key_data",
+    "key_fields",
+    "key_names",
     "load",
-    "message",
     "owner_key",
     "primary_key",
     "watched",
@@ -61,9 +61,23 @@ class Loaded:
     owners: tuple[Any, ...]
 
 
-def load(resource: Resource, pks: Sequence[Any], using: str) -> dict[Key, Loaded]:
-    """Read base objects by primary key, with the relations that the serializer reads."""
-    trace = index().trace_of(resource)
+def load(
+    resource: Resource,
+    pks: Sequence[Any],
+    using: str,
+    *,
+    writer: type[BaseSerializer[Any]] | None = None,
+) -> dict[Key, Loaded]:
+    """Read base objects by primary key, with the relations that the serializer reads.
+
+    Args:
+        resource: A declared resource.
+        pks: Their keys.
+        using: The database.
+        writer: Another serializer than the resource's own.
+
+    """
+    trace = index().trace_of(resource, writer)
     queryset: QuerySet[Any] = resource.get_queryset().using(using)
     if trace.select_related:
         queryset = queryset.select_related(*trace.select_related)
@@ -87,8 +101,22 @@ def _owners(resource: Resource, instance: Any) -> tuple[Any, ...]:
     return (owner,)
 
 
-def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
+def data_of(
+    resource: Resource,
+    instance: Any,
+    owner: Any = None,
+    *,
+    version: str = "",
+    name: str = Operation.UPDATED,
+) -> bytes:
     """Return the serialized form of a base object as JSON.
+
+    Args:
+        resource: A declared resource.
+        instance: The object.
+        owner: Who is told.
+        version: One that the resource declares.
+        name: What is said: an operation, or a custom event.
 
     Raises:
         PayloadError: the serializer failed, or its result is no JSON.
@@ -98,7 +126,7 @@ def data_of(resource: Resource, instance: Any, owner: Any = None) -> bytes:
     """
     watch: Watch | None = None
     try:
-        serializer, watch = _serializer(resource, owner)
+        serializer, watch = _serializer(resource, owner, version, name)
         return encode(serializer.to_representation(instance))
     except DatabaseError:
         raise
@@ -125,21 +153,43 @@ def watched(resource: Resource, loaded: Loaded) -> tuple[dict[Read, Opaque], lis
     found: dict[Read, Opaque] = {}
     unknown: list[str] = []
     for owner in loaded.owners:
-        _, watch = _serializer(resource, owner)
-        data_of(resource, loaded.instance, owner)
-        found |= watch.last
-        unknown += watch.unknown
+        for version in resource.versions or ("",):
+            _, watch = _serializer(resource, owner, version)
+            data_of(resource, loaded.instance, owner, version=version)
+            found |= watch.last
+            unknown += watch.unknown
     return found, unknown
 
 
-def key_data(resource: Resource, pk: Any) -> bytes:
+def key_data(resource: Resource, pk: Any, version: str = "") -> bytes:
     """Return the fields of the serialized form that hold the primary key, as JSON."""
     name = resource.model._meta.pk.name
-    serializer, _ = _serializer(resource, None)
-    for each in serializer.fields.values():
-        if not each.write_only and each.source in {name, "pk"}:
-            return encode({each.field_name: each.to_representation(pk)})
+    for each in _key_fields(resource, version):
+        return encode({each.field_name: each.to_representation(pk)})
     return encode({name: pk})
+
+
+def key_names(resource: Resource, version: str = "") -> list[str]:
+    """Return the members of the serialized form that say which object it is, and its URL."""
+    serializer, _ = _serializer(resource, None, version)
+    links = [
+        each.field_name
+        for each in getattr(serializer, "fields", {}).values()
+        if isinstance(each, HyperlinkedIdentityField)
+    ]
+    return [*(each.field_name for each in _key_fields(resource, version)), *links]
+
+
+def _key_fields(resource: Resource, version: str) -> list[Any]:
+    serializer, _ = _serializer(resource, None, version)
+    return key_fields(resource, serializer)
+
+
+def key_fields(resource: Resource, serializer: Any) -> list[Any]:
+    """Return the fields of a serializer that hold the primary key."""
+    name = resource.model._meta.pk.name
+    fields = getattr(serializer, "fields", {}).values()
+    return [each for each in fields if not each.write_only and each.source in {name, "pk"}]
 
 
 def found(resource: Resource, loaded: Loaded) -> tuple[Found, ...]:
@@ -148,72 +198,56 @@ def found(resource: Resource, loaded: Loaded) -> tuple[Found, ...]:
     return tuple(
         Found(
             (owner_key(owner),),
-            data_of(resource, loaded.instance, owner) if is_whole else None,
+            _forms_for(resource, loaded.instance, owner) if is_whole else None,
         )
         for owner in loaded.owners
     )
 
 
-def forms(resource: Resource, loaded: Loaded) -> dict[Any, bytes]:
-    """Return the serialized form of a base object for each of its owners.
+def forms(resource: Resource, loaded: Loaded) -> dict[Any, dict[str, bytes]]:
+    """Return the serialized forms of a base object for each of its owners, by version.
 
     Raises:
         PayloadError: it cannot be serialized.
 
     """
-    return {owner_key(owner): data_of(resource, loaded.instance, owner) for owner in loaded.owners}
+    return {
+        owner_key(owner): _forms_for(resource, loaded.instance, owner) for owner in loaded.owners
+    }
 
 
-def encode(data: Any) -> bytes:
-    """Return compact UTF-8 JSON, of everything that DRF's renderer takes."""
-    text = json.dumps(
-        data, cls=JSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
-    return text.encode()
+def _forms_for(resource: Resource, instance: Any, owner: Any) -> dict[str, bytes]:
+    return {
+        version: data_of(resource, instance, owner, version=version)
+        for version in resource.versions or ("",)
+    }
 
 
-def message(
-    event_type: str,
-    *,
-    data: bytes,
-    sequence: int,
-    at: datetime,
-    object_key: Key = "",
-    is_replay: bool = False,
-) -> bytes:
-    """Return the body that is sent (Standard Webhooks 1.0.0, payload structure)."""
-    members = {"type": event_type, "timestamp": at, "sequence": sequence}
-    front = encode({**members, "replay": True} if is_replay else members)
-    body = front[:-1] + b',"data":' + data + b"}"
-    if len(body) > config().PAYLOAD_WARN_BYTES:
-        logger.warning(
-            "%s %s has a message of %d bytes. Receivers expect less than %d.",
-            event_type,
-            object_key,
-            len(body),
-            config().PAYLOAD_WARN_BYTES,
-        )
-    return body
-
-
-def _serializer(resource: Resource, owner: Any) -> tuple[Any, Watch]:
+def _serializer(
+    resource: Resource, owner: Any, version: str = "", name: str = Operation.UPDATED
+) -> tuple[Any, Watch]:
     """Return a serializer, kept for each thread: to make one costs more than to use it.
 
     Used for one object after the other, like the child of a ``ListSerializer``. What its code
-    reads meanwhile is watched.
+    reads meanwhile is watched, unless it writes custom events only: what these tell of changes
+    without being said.
     """
     kept: dict[Any, tuple[int, dict[str, Any], tuple[Any, Watch]]] = (
         _serializers.__dict__.setdefault("kept", {})
     )
-    context = {"request": _request(config().BASE_URL), **resource.get_serializer_context(owner)}
-    known = kept.get(resource)
+    context = context_of(resource, owner, version=version, base_url=config().BASE_URL)
+    writer = resource.serializer_for(name, version)
+    place = resource, writer, version
+    known = kept.get(place)
     if known is not None and known[0] == registry.generation and _is_same(known[1], context):
         return known[2]
-    serializer = resource.serializer_class(context=context)
+    serializer = writer(context=context)
     annotations = resource.get_queryset().query.annotations
-    watched = serializer, Watch(read(serializer, resource.model, annotations, is_used=True))
-    kept[resource] = registry.generation, context, watched
-    return watched
+    node = read(serializer, resource.model, annotations, is_used=True)
+    if resource.events.get(name):
+        node = Node(resource.model)
+    kept[place] = registry.generation, context, (serializer, Watch(node))
+    return kept[place][2]
 
 
 def _is_same(known: Any, given: Any) -> bool:
@@ -233,34 +267,6 @@ def _is_same(known: Any, given: Any) -> bool:
     if isinstance(known, list | tuple):
         return len(known) == len(given) and all(map(_is_same, known, given))
     return isinstance(known, _PLAIN) and bool(known == given)
-
-
-class _BaseRequest(HttpRequest):
-    """A request that nobody made, for the URLs that serializers build from one."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__()
-        self._parts = urlsplit(base_url)
-        self.method = "GET"
-
-    def get_host(self) -> str:
-        # The project's own setting: not to be checked against ALLOWED_HOSTS.
-        return self._parts.netloc
-
-    def _get_scheme(self) -> str:
-        return self._parts.scheme
-
-
-_requests: dict[str, Request] = {}
-
-
-def _request(base_url: str | None) -> Request | None:
-    """Return a request that makes absolute URLs, or ``None`` for relative ones."""
-    if base_url is None:
-        return None
-    if base_url not in _requests:
-        _requests[base_url] = Request(_BaseRequest(base_url))
-    return _requests[base_url]
 
 
 def primary_key(model: type[Model], key: Key) -> Any:

@@ -1,43 +1,26 @@
 """The whole story of recording: find base objects, number them, serialize, store."""
 
-import logging
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from django.db import connections, transaction
 from django.db.models import Model
-from django.utils import timezone
 
-from drf_webhooks import learning, outbox, payloads
-from drf_webhooks.changes import (
-    Changes,
-    Form,
-    Found,
-    Held,
-    Key,
-    Operation,
-    Subject,
-    merge,
-)
+from drf_webhooks import holding, learning, rechecks, waiting
+from drf_webhooks.changes import Changes, Form, Held, Operation, Subject
 from drf_webhooks.conf import config
+from drf_webhooks.entries import batches, entries_of
 from drf_webhooks.event_types import Interest
 from drf_webhooks.exceptions import PayloadError
-from drf_webhooks.models import Event
 from drf_webhooks.recording import Entry, park, store
-from drf_webhooks.registry import registry
-from drf_webhooks.session import is_disabled
+from drf_webhooks.silence import is_disabled
 from drf_webhooks.tracing.index import index
-from drf_webhooks.tracing.paths import Path, Resource
-from drf_webhooks.tracing.resolver import CHUNK, resolve
+from drf_webhooks.tracing.resolver import CHUNK
 from drf_webhooks.transactions import Log, log_of
 
 __all__ = ["Pipeline", "Source", "keep_house", "recheck_due", "release_due", "sources"]
-
-logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -80,19 +63,9 @@ class Pipeline:
     ) -> None:
         """Store the final events of some changes in the open transaction."""
         with _guarded(log.using, lambda error: park(changes, error, log.using)):
-            self._record(changes, log, forms, is_last_resort=is_last_resort)
-
-    def _record(
-        self,
-        changes: Changes,
-        log: Log,
-        forms: Mapping[Subject, Form],
-        *,
-        is_last_resort: bool,
-    ) -> None:
-        for batch in _batches(_entries(changes, log.using, log.interest, forms)):
-            store(batch, log.using, is_last_resort=is_last_resort)
-        _keep(log.using)
+            entries = entries_of(changes, log.using, log.interest, forms)
+            _store(entries, log.using, log.interest, is_last_resort=is_last_resort)
+            _keep(log.using)
 
     def hold(
         self,
@@ -109,59 +82,21 @@ class Pipeline:
         its hold always ends after the last change.
         """
         with _guarded(log.using, lambda error: park(changes, error, log.using)):
-            return self._hold(changes, log, session=session, held=held, interest=interest)
+            entries = entries_of(changes, log.using, interest, {})
+            return holding.hold(entries, log.using, session=session, held=held)
         return {}
 
-    def _hold(
+    def release(
         self,
-        changes: Changes,
-        log: Log,
-        *,
-        session: uuid.UUID,
         held: dict[Subject, Held],
+        using: str,
+        forms: Mapping[Subject, Form],
         interest: Interest,
-    ) -> dict[Subject, Held | None]:
-        entries = _entries(changes, log.using, interest, {})
-        known = {entry: held.get((entry.resource, entry.key)) for entry in entries}
-        ids = [each for row in known.values() if row is not None for each in row.events]
-        alive = {each.pk for each in outbox.take(ids, log.using)} if ids else set()
-        operations: dict[Entry, Operation | None] = {}
-        for entry, before in known.items():
-            # A worker may have released it, if the session lasted longer than its hold.
-            is_held = before is not None and alive.intersection(before.events)
-            operations[entry] = (
-                merge(before.operation, entry.operation)
-                if before is not None and is_held
-                else entry.operation
-            )
-        gone = {
-            (each.resource.base_name, each.key): each for each, op in operations.items() if not op
-        }
-        for subject in outbox.heard(gone, log.using):
-            # It came and went, but meanwhile somebody else has said something of it.
-            operations[gone[subject]] = Operation.DELETED
-        result: dict[Subject, Held | None] = {}
-        rows: list[Event] = []
-        for entry, operation in operations.items():
-            place = (entry.resource, entry.key)
-            result[place] = None
-            if operation is not None:
-                new = _held_rows(replace(entry, operation=operation), session)
-                rows += new
-                result[place] = Held(tuple(each.pk for each in new), entry.pk, operation)
-        for start in range(0, len(rows), CHUNK):
-            outbox.write(
-                rows[start : start + CHUNK],
-                log.using,
-                is_final=False,
-                held_for=config().SESSION_HOLD,
-            )
-        return result
-
-    def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
+    ) -> None:
         """Serialize held events as their objects are now, and make their deliveries."""
-        events = outbox.take([each for row in held.values() for each in row.events], using)
-        _release(events, using, forms)
+        events = waiting.take([each for row in held.values() for each in row.events], using)
+        _store(holding.released(events, using, forms), using, interest)
+        _keep(using)
 
     def withdraw(self, changes: Changes, log: Log) -> None:
         """Leave out second looks at objects that changed and are not to be said.
@@ -170,7 +105,7 @@ class Pipeline:
         """
         # What cannot be withdrawn is said, and true.
         with _guarded(log.using, lambda _: None):
-            _withdraw(changes, log.using)
+            rechecks.withdraw(changes, log.using)
 
     def note(self, changes: Changes, model: type[Model], pk: Any, operation: Operation) -> None:
         """Note that an object changed, as its signals would."""
@@ -182,22 +117,6 @@ class Pipeline:
             if is_disabled(path.resource):
                 continue
             changes.note_nested(path, [pk])
-
-
-def _withdraw(changes: Changes, using: str) -> None:
-    nested = cast("dict[Path, Any]", changes.nested)
-    resources = {path.resource for path in nested} | changes.whole
-    resources |= {resource for resource, _ in changes.bases}
-    waiting = outbox.rechecked([each.base_name for each in resources], using)
-    whole = [each.base_name for each in changes.whole if each.base_name in waiting]
-    outbox.withdraw(whole, None, using)
-    left = waiting - set(whole)
-    keys: dict[str, list[Key]] = defaultdict(list)
-    for resource, key in resolve(changes, using, is_wanted=lambda each: each.base_name in left):
-        keys[resource.base_name].append(key)
-    for name, found in keys.items():
-        for start in range(0, len(found), CHUNK):
-            outbox.withdraw([name], found[start : start + CHUNK], using)
 
 
 @contextmanager
@@ -231,8 +150,9 @@ def release_due(using: str = "default") -> int:
     released = sum(source.relay(using) for source in sources)
     while True:
         with transaction.atomic(using=using):
-            events = outbox.due(using, limit=CHUNK)
-            _release(events, using, {}, is_last_resort=True)
+            events = waiting.due(using, limit=CHUNK)
+            _store(holding.released(events, using, {}), using, Interest(), is_last_resort=True)
+            _keep(using)
         released += len(events)
         if len(events) < CHUNK:
             return released
@@ -248,9 +168,10 @@ def recheck_due(using: str = "default") -> int:
     count = 0
     while True:
         with transaction.atomic(using=using):
-            events = outbox.due_rechecks(using, limit=CHUNK)
-            for batch in _batches(_differing(events, using)):
-                store(batch, using, is_last_resort=True)
+            events = waiting.due_rechecks(using, limit=CHUNK)
+            interest = Interest()
+            differing = rechecks.differing(events, using, interest)
+            _store(differing, using, interest, is_last_resort=True)
         count += len(events)
         if len(events) < CHUNK:
             return count
@@ -261,163 +182,14 @@ def keep_house(using: str = "default") -> int:
     return release_due(using) + recheck_due(using)
 
 
-def _differing(events: list[Event], using: str) -> list[Entry]:
-    """Return what would have to be said if objects differ from what was last said of them."""
-    last: dict[tuple[str, str], dict[Any, Event]] = {}
-    for event in sorted(events, key=lambda each: each.sequence or 0):
-        said = last.setdefault((event.resource, event.object_key), {})
-        if any(each.sequence != event.sequence for each in said.values()):
-            said.clear()
-        if event.body is not None:
-            said[event.owner_id] = event
-    interest = Interest()
-    entries = []
-    for (name, key), said in last.items():
-        resource = registry.get(name)
-        if resource is None or not said or not resource.emits(Operation.UPDATED):
-            continue
-        if resource.event_type(Operation.UPDATED) not in outbox.wanted(
-            [resource.event_type(Operation.UPDATED)], using, interest
-        ):
-            continue
-        form = Form(
-            {owner: payloads.encode(each.data) for owner, each in said.items()},
-            next(iter(said.values())).sequence,
-        )
-        pk = payloads.primary_key(resource.model, key)
-        # The same chain goes on, though nobody's own change does.
-        depth = max(each.depth for each in said.values())
-        entries.append(
-            Entry(
-                resource,
-                pk,
-                Operation.UPDATED,
-                before=form,
-                is_recheck=True,
-                origin={"depth": depth},
-            )
-        )
-    return entries
-
-
-def _entries(
-    changes: Changes, using: str, interest: Interest, forms: Mapping[Subject, Form]
-) -> list[Entry]:
-    """Return what is to be said and what somebody wants to hear, in order."""
-    said = resolve(changes, using, is_wanted=lambda each: is_wanted(each, using, interest))
-    entries = [
-        Entry(subject[0], noted.pk, noted.operation, noted.found, before=forms.get(subject))
-        for subject, noted in said.items()
-        if noted.operation is not None
-    ]
-    # What is compared may turn out to be created or deleted.
-    entries = [each for each in entries if each.before or each.resource.emits(each.operation)]
-    wanted = outbox.wanted({each.type for each in entries}, using, interest)
-    return [each for each in entries if each.before or each.type in wanted]
-
-
-def is_wanted(resource: Resource, using: str, interest: Interest) -> bool:
-    """Tell whether anybody subscribes to anything that a resource says."""
-    return bool(outbox.wanted(resource.event_types(), using, interest))
-
-
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Cut entries into lots of bounded size in which each object is named once."""
-    batch: dict[Subject, Entry] = {}
-    for entry in entries:
-        subject = (entry.resource, entry.key)
-        if len(batch) == CHUNK or subject in batch:
-            yield list(batch.values())
-            batch = {}
-        batch[subject] = entry
-    if batch:
-        yield list(batch.values())
-
-
-def _held_rows(entry: Entry, session: uuid.UUID) -> list[Event]:
-    """Return the rows that hold one thing to say; a deleted object's one for each owner."""
-    common = {
-        "type": entry.type,
-        "resource": entry.resource.base_name,
-        "object_key": entry.key,
-        "session": session,
-        "created_at": timezone.now(),
-    }
-    if entry.operation is not Operation.DELETED or entry.found is None:
-        return [Event(**common)]
-    return [
-        Event(**common, owner_id=payloads.owner_key(found.owners[0]), body=found.data)
-        for found in entry.found
-    ]
-
-
-def _release(
-    events: list[Event],
-    using: str,
-    forms: Mapping[Subject, Form],
-    *,
-    is_last_resort: bool = False,
+def _store(
+    entries: list[Entry], using: str, interest: Interest, *, is_last_resort: bool = False
 ) -> None:
-    entries: dict[Any, Entry] = {}
-    orphans = []
-    for event in events:
-        resource = registry.get(event.resource)
-        if resource is None:
-            orphans.append(_parked(event, f"No resource is named {event.resource!r} any more."))
-            continue
-        operation = Operation(event.type.rpartition(".")[2])
-        found: tuple[Found, ...] | None = None
-        if event.owner_id is not None or event.body is not None:
-            found = (Found((event.owner_id,), None if event.body is None else bytes(event.body)),)
-        subject = (event.resource, event.object_key, event.session)
-        known = entries.get(subject)
-        if known is not None and known.operation is Operation.DELETED and known.found and found:
-            entries[subject] = replace(known, found=known.found + found)
-            continue
-        if known is not None:
-            operation = merge(known.operation, operation) or operation
-        pk = payloads.primary_key(resource.model, event.object_key)
-        before = forms.get((resource, event.object_key))
-        entries[subject] = Entry(
-            resource,
-            pk,
-            operation,
-            found,
-            event.pk,
-            event.session,
-            before,
-            traceparent=event.traceparent,
-            origin=_origin(known, event),
-        )
-    outbox.write(orphans, using, is_final=True)
-    for batch in _batches(entries.values()):
-        store(batch, using, is_last_resort=is_last_resort)
-    _keep(using)
-
-
-def _origin(known: Entry | None, event: Event) -> Mapping[str, Any]:
-    """Return where changes come from that are said at once: the own change of none, if several."""
-    found = {
-        "origin": event.origin,
-        "origin_endpoint": event.origin_endpoint,
-        "depth": event.depth,
-    }
-    if known is not None and known.origin is not None:
-        found["depth"] = max(event.depth, known.origin["depth"])
-        if known.origin["origin_endpoint"] != event.origin_endpoint:
-            found["origin_endpoint"] = None
-    return found
+    for batch in batches(entries):
+        store(batch, using, interest, is_last_resort=is_last_resort)
 
 
 def _keep(using: str) -> None:
     # What a test learns is rolled back with it, and would be stored again by each.
     if not log_of(using).is_in_test_case:
         learning.keep()
-
-
-def _parked(event: Event, reason: str) -> Event:
-    logger.error("Event %s is parked. %s", event.pk, reason)
-    event.held_until = None
-    event.body = None
-    event.error = reason
-    return event

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from drf_webhooks import outbox, payloads
+from drf_webhooks import numbering, payloads
 from drf_webhooks.changes import Changes, Form, Noted, Subject, object_key
 from drf_webhooks.exceptions import PayloadError
 from drf_webhooks.tracing.paths import Path, Resource
@@ -69,7 +69,7 @@ class BeforeWrite:
     def _looks(self, resource: Resource, pks: list[Any]) -> Iterator[tuple[Subject, Form]]:
         names = {object_key(pk): (resource.base_name, object_key(pk)) for pk in pks}
         # The count first: whoever says something of an object afterwards raises it.
-        counts = outbox.counts(names.values(), self._using)
+        counts = numbering.counts(names.values(), self._using)
         loaded = payloads.load(resource, pks, self._using)
         for key, name in names.items():
             row = loaded.get(key)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Registry", "registered_event_types", "registry"]
+__all__ = ["Registry", "declared_versions", "registered_event_types", "registry"]
 
 
 class Registry:
@@ -58,3 +58,8 @@ registry = Registry()
 def registered_event_types() -> frozenset[str]:
     """Return every event type that some resource may emit."""
     return frozenset(kind for resource in registry for kind in resource.event_types())
+
+
+def declared_versions() -> frozenset[str]:
+    """Return every version of payloads that some resource declares."""
+    return frozenset(version for resource in registry for version in resource.versions)

@@ -2,9 +2,9 @@
 
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -12,11 +12,13 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from drf_webhooks.clock import database_now
 from drf_webhooks.deliveries import again
 from drf_webhooks.event_types import patterns
+from drf_webhooks.history import variants_for
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.renewal import Wish, renew
 
 __all__ = [
     "Lot",
+    "Mark",
     "Span",
     "count_failed",
     "count_missing",
@@ -25,6 +27,7 @@ __all__ = [
     "replay_missing",
     "replay_one",
     "span",
+    "unheard",
 ]
 
 #: Deliveries or events in one transaction.
@@ -39,12 +42,18 @@ class Span:
     until: datetime
 
 
+#: A place in the order of a replay: the time and the key of a delivery or an event.
+Mark: TypeAlias = tuple[datetime | None, Any]
+
+
 @dataclass(frozen=True)
 class Lot:
     """What one transaction came to: how many it looked at, and how many are due now."""
 
     looked_at: int
     replayed: int
+    #: How far it came: what follows in the order of a replay comes after it.
+    mark: Mark | None = field(default=None, compare=False)
 
 
 def span(since: datetime, *, using: str) -> Span:
@@ -71,6 +80,7 @@ def replay_failed(
     deliveries: QuerySet[Delivery] | None = None,
     is_anew: bool = False,
     size: int = CHUNK,
+    after: Mark | None = None,
 ) -> Iterator[Lot]:
     """Send again what died within a span of time, each delivery once; commit lot by lot.
 
@@ -83,19 +93,20 @@ def replay_failed(
         deliveries: Among these only, as those that an owner may see.
         is_anew: Say new events of the objects as they are now, instead of the same messages.
         size: How many in one transaction.
+        after: Where an earlier one came to; what comes before is not looked at again.
 
     """
     candidates = _failed(within, using, endpoints, is_anew=is_anew)
     if deliveries is not None:
         candidates = candidates.filter(pk__in=deliveries.using(using).values("pk"))
     candidates = candidates.order_by("settled_at", "pk")
-    last: tuple[datetime | None, int] | None = None
+    last = after
     while True:
         rest = candidates if last is None else candidates.filter(_after("settled_at", *last))
         found = list(rest.values_list("pk", "event", "settled_at")[:size])
         if not found:
             return
-        last = found[-1][2], found[-1][0]
+        last = (found[-1][2], found[-1][0])
         with transaction.atomic(using=using):
             events = _locked({event for _, event, _ in found}, using, is_anew=is_anew)
             rows = Delivery.objects.using(using).filter(
@@ -105,7 +116,7 @@ def replay_failed(
                 event__in=list(events),
             )
             count = _renewed(rows, events, using) if is_anew else _revive(rows, using)
-        yield Lot(len(found), count)
+        yield Lot(len(found), count, last)
 
 
 def count_missing(
@@ -125,11 +136,13 @@ def replay_missing(
     using: str,
     is_anew: bool = False,
     size: int = CHUNK,
+    after: Mark | None = None,
 ) -> Iterator[Lot]:
     """Send what an endpoint would have heard, had it been there; commit lot by lot.
 
     These are the stored events of its types and of its owner that have no delivery to it. What
-    nobody listened to was not stored.
+    nobody listened to was not stored, nor what nobody listened to in its version of payloads:
+    that can be said anew.
 
     Args:
         endpoint: Who hears it.
@@ -137,9 +150,11 @@ def replay_missing(
         using: The database.
         is_anew: Say new events of the objects as they are now, instead of the same messages.
         size: How many in one transaction.
+        after: Where an earlier one came to; what comes before is not looked at again.
 
     """
-    for found in _unheard(endpoint, within, using, is_anew=is_anew, size=size):
+    lots = _unheard(endpoint, within, using, is_anew=is_anew, size=size, after=after)
+    for found in lots:
         wanted = {pk for pk, _, kind in found if _hears(endpoint, kind)}
         with transaction.atomic(using=using):
             events = _locked(wanted, using, is_anew=is_anew)
@@ -152,9 +167,11 @@ def replay_missing(
                 wishes = [Wish(each, endpoint.pk) for each in events.values()]
                 count = renew(wishes, using=using, now=now)
             else:
+                chosen = variants_for(endpoint, events, using) if events else {}
                 made = Delivery.objects.using(using).bulk_create(
                     Delivery(
                         event_id=pk,
+                        variant=chosen[pk],
                         endpoint=endpoint,
                         due_at=now,
                         created_at=now,
@@ -162,9 +179,10 @@ def replay_missing(
                         sequence=event.sequence,
                     )
                     for pk, event in events.items()
+                    if pk in chosen
                 )
                 count = len(made)
-        yield Lot(len(found), count)
+        yield Lot(len(found), count, (found[-1][1], found[-1][0]))
 
 
 def replay_one(pk: int, *, using: str, is_anew: bool = False) -> Lot:
@@ -239,12 +257,12 @@ def _renewed(rows: QuerySet[Delivery], events: dict[uuid.UUID, Event], using: st
     return renew(wishes, using=using, now=database_now(using))
 
 
-def _unheard(
-    endpoint: Endpoint, within: Span, using: str, *, is_anew: bool, size: int
-) -> Iterator[Sequence[tuple[uuid.UUID, datetime, str]]]:
-    """Give the events of a time that an endpoint's owner may hear and it did not, in lots.
+def unheard(
+    endpoint: Endpoint, within: Span, *, using: str, is_anew: bool = False
+) -> QuerySet[Event]:
+    """Return the events of a time that an endpoint's owner may hear and it did not.
 
-    Of every type: which ones it wants is asked here, byte by byte on each database.
+    Of every type: which ones it wants is asked byte by byte, of each.
     """
     deliveries = Delivery.objects.using(using).filter(event=OuterRef("pk"), endpoint=endpoint)
     own = Q(origin_endpoint=endpoint.pk) if endpoint.ignores_own_changes else Q(pk__in=())
@@ -258,11 +276,22 @@ def _unheard(
             created_at__lt=within.until,
             held_until=None,
         )
-        .order_by("created_at", "pk")
     )
-    if not is_anew:
-        events = events.filter(body__isnull=False)
-    rest = events
+    return events if is_anew else events.filter(body__isnull=False)
+
+
+def _unheard(
+    endpoint: Endpoint,
+    within: Span,
+    using: str,
+    *,
+    is_anew: bool,
+    size: int,
+    after: Mark | None = None,
+) -> Iterator[Sequence[tuple[uuid.UUID, datetime, str]]]:
+    """Give them in lots."""
+    events = unheard(endpoint, within, using=using, is_anew=is_anew).order_by("created_at", "pk")
+    rest = events if after is None else events.filter(_after("created_at", *after))
     while found := list(rest.values_list("pk", "created_at", "type")[:size]):
         yield found
         rest = events.filter(_after("created_at", found[-1][1], found[-1][0]))

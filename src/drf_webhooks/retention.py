@@ -1,7 +1,7 @@
 """Retention: forget messages and attempts first and events later, little at a time."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from drf_webhooks.models import Attempt, Delivery, Event, Notice
+from drf_webhooks.models import Attempt, Delivery, Event, EventBody, Notice
 
 __all__ = ["Bite", "count", "prune"]
 
@@ -59,23 +59,25 @@ def prune(
         using: The database.
         now: What ages are counted to.
         payloads: How long messages and attempts are kept; ``None`` for as long as events.
-        events: How long events, deliveries and notices are kept; ``None`` for ever.
+        events: How long events, deliveries and notices are kept; ``None`` for ever. An event
+            whose resource has a retention of its own is kept for that time, message and all.
         size: How many events in one transaction.
         rows: How many attempts or deliveries in one statement.
 
     """
     if payloads is not None:
-        kept = Event.objects.using(using).filter(retired_at=None, created_at__lt=now - payloads)
+        kept = Event.objects.using(using).filter(
+            retired_at=None, kept_until=None, created_at__lt=now - payloads
+        )
         for lot in _lots(kept.order_by("retired_at", "created_at", "pk"), size):
             yield from _attempts(lot, using, rows)
             yield _retire(lot, using, now)
     if events is not None:
-        old = Event.objects.using(using).filter(created_at__lt=now - events)
-        for lot in _lots(old.order_by("created_at", "pk"), size):
-            yield from _attempts(lot, using, rows)
-            yield from _deliveries(lot, using, rows)
-            yield _delete(lot, using)
+        old = Event.objects.using(using).filter(kept_until=None, created_at__lt=now - events)
+        yield from _whole(_lots(old.order_by("created_at", "pk"), size), using, rows)
         yield from _notices(using, now - events, rows)
+    own = Event.objects.using(using).filter(kept_until__lt=now).order_by("kept_until", "pk")
+    yield from _whole(_lots(own, size, "kept_until"), using, rows)
 
 
 def count(
@@ -83,26 +85,38 @@ def count(
 ) -> Bite:
     """Return how many messages and events :func:`prune` would forget; reads all of them."""
     rows = _idle(Event.objects.using(using), using)
+    kept = rows.filter(retired_at=None, kept_until=None)
+    is_old = Q(kept_until__lt=now)
+    if events is not None:
+        is_old |= Q(kept_until=None, created_at__lt=now - events)
     return Bite(
-        messages=0
-        if payloads is None
-        else rows.filter(retired_at=None, created_at__lt=now - payloads).count(),
-        events=0 if events is None else rows.filter(created_at__lt=now - events).count(),
+        messages=0 if payloads is None else kept.filter(created_at__lt=now - payloads).count(),
+        events=rows.filter(is_old).count(),
     )
 
 
-def _lots(candidates: QuerySet[Event], size: int) -> Iterator[list[uuid.UUID]]:
+def _lots(
+    candidates: QuerySet[Event], size: int, moment: str = "created_at"
+) -> Iterator[list[uuid.UUID]]:
     """Give the keys of all candidates in order, each once.
 
     What must stay is passed over, and not looked at again and again: endpoints that are
     disabled may have any number of deliveries that wait.
     """
     rest = candidates
-    while found := list(rest.values_list("pk", "created_at")[:size]):
+    while found := list(rest.values_list("pk", moment)[:size]):
         yield [pk for pk, _ in found]
         pk, at = found[-1]
-        after = Q(created_at__gt=at) | Q(created_at=at, pk__gt=pk)
-        rest = candidates.filter(after, created_at__gte=at)
+        after = Q(**{f"{moment}__gt": at}) | Q(**{moment: at, "pk__gt": pk})
+        rest = candidates.filter(after, **{f"{moment}__gte": at})
+
+
+def _whole(lots: Iterable[list[uuid.UUID]], using: str, rows: int) -> Iterator[Bite]:
+    """Forget events with everything that hangs under them."""
+    for lot in lots:
+        yield from _attempts(lot, using, rows)
+        yield from _deliveries(lot, using, rows)
+        yield _delete(lot, using)
 
 
 def _idle(events: QuerySet[Event], using: str) -> QuerySet[Event]:
@@ -160,8 +174,10 @@ def _deliveries(lot: list[uuid.UUID], using: str, rows: int) -> Iterator[Bite]:
 
 def _retire(lot: list[uuid.UUID], using: str, now: datetime) -> Bite:
     with transaction.atomic(using=using):
-        idle = Event.objects.using(using).filter(pk__in=_idle_locked(lot, using))
-        return Bite(messages=idle.update(body=None, retired_at=now))
+        keys = _idle_locked(lot, using)
+        EventBody.objects.using(using).filter(event__in=keys).delete()
+        idle = Event.objects.using(using).filter(pk__in=keys)
+        return Bite(messages=idle.update(body=None, headers=None, retired_at=now))
 
 
 def _delete(lot: list[uuid.UUID], using: str) -> Bite:

@@ -6,8 +6,10 @@ Whoever acts for an owner begins with ``owned_by()`` of a manager, or with
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import F, Q
 
+from drf_webhooks.conf import given
 from drf_webhooks.event_types import ENDPOINT
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "of_endpoint",
     "owned",
     "owner_key",
+    "owner_model",
 ]
 
 #: Whether an endpoint ``p`` may hear an event ``e``, in SQL.
@@ -28,6 +31,14 @@ HEARS = "(e.owner_id IS NULL OR e.owner_id = p.owner_id)"
 EVERYBODY = object()
 
 _NOTHING = Q(pk__in=())
+
+
+def owner_model() -> str:
+    """Return the label of the model that owns endpoints."""
+    # Unchecked: models are loaded before the system checks say what is wrong with settings.
+    written = given()
+    chosen = written.get("OWNER_MODEL") if isinstance(written, dict) else None
+    return chosen if isinstance(chosen, str) else settings.AUTH_USER_MODEL
 
 
 def owner_key(owner: Any) -> Any:

@@ -1,15 +1,13 @@
-"""Sessions: one unit of work that says each thing once, and blocks that say nothing."""
+"""Sessions: one unit of work that says each thing once."""
 
-import inspect
 import logging
 import threading
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections, transaction
@@ -18,8 +16,10 @@ from django.db.models import Model, QuerySet
 from drf_webhooks import transactions
 from drf_webhooks.changes import Changes, Form, Held, Operation, Subject
 from drf_webhooks.conf import config
+from drf_webhooks.decorating import decorated
 from drf_webhooks.event_types import Interest
 from drf_webhooks.origins import NOWHERE, Origin, acting
+from drf_webhooks.silence import disable_webhooks, is_all_disabled, is_disabled
 from drf_webhooks.transactions import Log, log_of, open_logs
 
 __all__ = ["Origin", "WebhookSignalSession", "disable_webhooks", "webhook_signal_session"]
@@ -32,8 +32,6 @@ R = TypeVar("R")
 _current: ContextVar["WebhookSignalSession | None"] = ContextVar(
     "drf_webhooks_session", default=None
 )
-_disabled: ContextVar[frozenset[Any]] = ContextVar("drf_webhooks_disabled", default=frozenset())
-_EVERYTHING = object()
 #: Stands for a session where changes are noted that are not said.
 _SILENCE = object()
 
@@ -58,7 +56,13 @@ class Recorder(Protocol):
     ) -> dict[Subject, Held | None]:
         """Store events that wait for a session's end; return what is new about them."""
 
-    def release(self, held: dict[Subject, Held], using: str, forms: Mapping[Subject, Form]) -> None:
+    def release(
+        self,
+        held: dict[Subject, Held],
+        using: str,
+        forms: Mapping[Subject, Form],
+        interest: Interest,
+    ) -> None:
         """Serialize and release held events."""
 
     def withdraw(self, changes: Changes, log: Log) -> None:
@@ -176,7 +180,7 @@ class WebhookSignalSession:
     def _release(self, held: dict[Subject, Held], using: str) -> None:
         try:
             with transaction.atomic(using=using), acting(self.origin):
-                _recorder().release(held, using, self.forms(using))
+                _recorder().release(held, using, self.forms(using), self.interest(using))
         except DatabaseError:
             # The changes are committed and their events are stored: the work was done.
             logger.exception(
@@ -265,15 +269,7 @@ def current_session() -> WebhookSignalSession | None:
 
 def is_recording() -> bool:
     """Tell whether a change that happens now is noted."""
-    return _EVERYTHING not in _disabled.get() and (
-        current_session() is not None or config().IMPLICIT_SESSIONS
-    )
-
-
-def is_disabled(resource: type[Any]) -> bool:
-    """Tell whether a resource says nothing in this block."""
-    disabled = _disabled.get()
-    return bool(disabled) and (resource in disabled or _EVERYTHING in disabled)
+    return not is_all_disabled() and (current_session() is not None or config().IMPLICIT_SESSIONS)
 
 
 def is_silent(resource: type[Any]) -> bool:
@@ -373,53 +369,4 @@ class webhook_signal_session:  # noqa: N801  # used like contextlib's managers
         return session
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        return _decorated(function, lambda: type(self)(origin=self._origin))
-
-
-class disable_webhooks:  # noqa: N801  # used like contextlib's managers
-    """Note nothing in a block: ``with``, ``async with``, or a decorator.
-
-    Args:
-        resources: The resources that say nothing; by default all of them.
-
-    """
-
-    def __init__(self, *resources: type[Any]) -> None:
-        self._given = resources
-        self._resources: frozenset[Any] = frozenset(resources or [_EVERYTHING])
-        self._tokens: list[Token[frozenset[Any]]] = []
-
-    def __enter__(self) -> Self:
-        self._tokens.append(_disabled.set(_disabled.get() | self._resources))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _disabled.reset(self._tokens.pop())
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(self, *_: object) -> None:
-        self.__exit__()
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        return _decorated(function, lambda: type(self)(*self._given))
-
-
-def _decorated(function: Callable[P, R], manager: Callable[[], Any]) -> Callable[P, R]:
-    """Run a function inside a manager that is made anew for each call."""
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            async with manager():
-                return await function(*args, **kwargs)
-
-        return cast("Callable[P, R]", run_async)
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with manager():
-            return function(*args, **kwargs)
-
-    return run
+        return decorated(function, lambda: type(self)(origin=self._origin))

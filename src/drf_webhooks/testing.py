@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, router
 
-from drf_webhooks import notices, outbox, pipeline
+from drf_webhooks import housekeeping, notices, pipeline, subscriptions
 from drf_webhooks.audit import audit
 from drf_webhooks.delivery import batches
 from drf_webhooks.models import Event
@@ -56,7 +56,7 @@ def capture_events(using: str | None = None) -> Iterator[list[CapturedEvent]]:
     """
     using = using or router.db_for_write(Event)
     captured: list[CapturedEvent] = []
-    with outbox.keep_all():
+    with subscriptions.keep_all():
         _settle(using)
         before = set(Event.objects.using(using).values_list("pk", flat=True))
         try:
@@ -142,6 +142,6 @@ def deliver_now(using: str = "default") -> int:
     """
 
     def keep_house() -> int:
-        return pipeline.keep_house(using) + notices.tell(using)
+        return housekeeping.keep_house(using) + notices.tell(using)
 
     return batches.deliver_now(using, housekeeping=keep_house)

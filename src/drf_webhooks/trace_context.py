@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-__all__ = ["install", "traceparent"]
+__all__ = ["install", "is_installed", "traceparent"]
 
 _source: Callable[[], str] | None = None
 
@@ -11,6 +11,11 @@ def install(source: Callable[[], str] | None) -> None:
     """Say who knows the current ``traceparent``; ``None`` for nobody."""
     global _source  # noqa: PLW0603  # for the whole process
     _source = source
+
+
+def is_installed() -> bool:
+    """Tell whether changes have traces in this process."""
+    return _source is not None
 
 
 def traceparent() -> str:

@@ -4,13 +4,14 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from drf_webhooks import versions
 from drf_webhooks.conf import FORMATS, config
 from drf_webhooks.destination_rules import DestinationRefusedError, Rules
 from drf_webhooks.endpoint_urls import EndpointURLError, parse, shown
 from drf_webhooks.exceptions import ConfigurationError
 from drf_webhooks.overrides import decode
 
-__all__ = ["validate_format", "validate_overrides", "validate_url"]
+__all__ = ["validate_format", "validate_overrides", "validate_url", "validate_version"]
 
 
 def validate_url(url: str) -> None:
@@ -40,6 +41,20 @@ def validate_format(name: str) -> None:
     known = sorted({*FORMATS, *config().FORMATS})
     if name not in known:
         msg = f"There is no format {name!r}. Known: {', '.join(known)}."
+        raise ValidationError(msg)
+
+
+def validate_version(version: str) -> None:
+    """Refuse a version of payloads that no resource declares.
+
+    Raises:
+        ValidationError: there is none of that name.
+
+    """
+    known = versions.known()
+    if version and version not in known:
+        names = ", ".join(known) or "none; no resource declares versions"
+        msg = f"There is no version {version!r}. Known: {names}."
         raise ValidationError(msg)
 
 

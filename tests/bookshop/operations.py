@@ -12,6 +12,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import Group
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection, models
 from django.db.models import Case, F, Value, When
 from django.db.models.signals import post_save
@@ -46,7 +47,11 @@ def other(model: Any, number: int, than: Any) -> Any:
 def value(field: Any, instance: Any, number: int) -> Any:
     """Return a value for a column that differs from the one it has."""
     if field.is_relation:
-        held = getattr(instance, field.name, None)
+        try:
+            held = getattr(instance, field.name, None)
+        except ObjectDoesNotExist:
+            # Another write of the transaction has given it another key.
+            held = None
         return other(field.related_model, number, held)
     if isinstance(field, models.CharField):
         return fresh()

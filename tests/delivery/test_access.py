@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from drf_webhooks.delivery.access import KEPT, Access, active
-from drf_webhooks.delivery.leases import claim
+from drf_webhooks.delivery.claims import claim
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 from drf_webhooks.testing import WebhookReceiver, deliver_now
 from tests.app.models import Document, User

@@ -26,8 +26,9 @@ from drf_webhooks.delivery.formats import (
     problem,
 )
 from drf_webhooks.exceptions import FormatError
+from drf_webhooks.json_text import encode
+from drf_webhooks.messages import message
 from drf_webhooks.models import Attempt, Delivery, Endpoint
-from drf_webhooks.payloads import encode, message
 from drf_webhooks.receiver_server import Received
 from drf_webhooks.testing import WebhookReceiver, deliver_now
 from tests.factories import make_deposit, make_tenant
@@ -91,6 +92,16 @@ def test_cloud_events_have_the_stored_data_in_its_order(data: Any) -> None:
 
     assert event == CloudEvents().write(written)
     assert event.endswith(b',"data":' + encode(data) + b"}")
+
+
+def test_a_cloud_event_says_its_version_and_that_it_is_thin() -> None:
+    content = {**make_message({"id": 5}).content, "version": "2026-01", "thin": True}
+    written = Message("evt_1", "5", json.dumps(content).encode(), "/shop")
+
+    event = json.loads(CloudEvents().write(written))
+
+    assert (event["payloadversion"], event["thin"], event["data"]) == ("2026-01", True, {"id": 5})
+    assert "payloadversion" not in json.loads(CloudEvents().write(make_message({})))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drf_webhooks.delivery.hand import Hand
-from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.health_rows import Standing
+from drf_webhooks.delivery.leases import Leased, Recipient
 from drf_webhooks.encryption import Stored
 
 A, B = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -26,15 +27,18 @@ def leased(endpoint: uuid.UUID = A, delivery: int = 0, *, limit: int = 2) -> Lea
         body=b"",
         has_body=True,
         endpoint=endpoint,
-        url="https://a.example/",
-        method="POST",
-        format="json",
-        headers=Stored(""),
-        secret=Stored(""),
-        old_secrets=Stored(""),
+        to=Recipient(
+            url="https://a.example/",
+            method="POST",
+            format="json",
+            headers=Stored(""),
+            secret=Stored(""),
+            old_secrets=Stored(""),
+            owner=None,
+            limit=limit,
+        ),
         event_owner=None,
-        endpoint_owner=None,
-        limit=limit,
+        standing=Standing(),
     )
 
 
@@ -64,7 +68,7 @@ def test_no_more_are_in_the_air_than_there_is_room() -> None:
 
     assert len(begun(held)) == 2
     assert held.has_more
-    assert held.room == 11
+    assert held.room == 15
 
 
 def test_an_endpoint_that_is_quick_is_leased_ahead() -> None:
@@ -123,7 +127,7 @@ def test_limits_hold_whatever_happens(
     for one in flying:
         held.landed(one, took=None)
     assert held.is_empty
-    assert held.room == 7 * size
+    assert held.room == 9 * size
 
 
 def test_a_failure_is_known_until_something_is_taken_or_nothing_is_in_hand() -> None:

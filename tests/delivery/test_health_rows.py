@@ -12,7 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.claims import lease
+from drf_webhooks.delivery.leases import Leased, hand_back
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.models import Attempt, Delivery, Endpoint, EndpointHealth, Event, Notice
 from drf_webhooks.testing import WebhookReceiver, deliver_now
@@ -188,6 +189,21 @@ def test_d51_a_claim_that_chose_before_another_began_the_round_gets_nothing() ->
 
     assert len(others[0]) == 1
     assert health(endpoint).round_left == 1
+
+
+def test_d51_what_a_person_asks_for_is_no_part_of_a_round() -> None:
+    endpoint = make_endpoint()
+    make_waiting(endpoint, 10)
+    settle_all(claim(5), 500)
+    EndpointHealth.objects.update(paused_until=None, ramp=4)
+    asked = Delivery.objects.filter(attempt_count=0).latest("pk")
+    Delivery.objects.filter(pk=asked.pk).update(is_by_hand=True, lane=Delivery.Lane.BY_HAND)
+
+    first, *others = claim()
+
+    assert (first.delivery, first.standing.round) == (asked.pk, None)
+    assert len(others) == health(endpoint).round_left == 3
+    assert None not in {each.standing.round for each in others}
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")

@@ -173,8 +173,8 @@ def test_a_client_is_closed_by_its_last_user(shifts: Shifts) -> None:
 
     assert states() == ["delivered"]
     assert before.users == 0
-    assert before.transport._client is not None
-    assert before.transport._client.closed
+    assert before.transport._connector is not None
+    assert before.transport._connector.closed
 
 
 def test_a_child_keeps_what_its_parent_uses_open(shifts: Shifts) -> None:

@@ -1,9 +1,11 @@
 """What a receiver may do to a request; the numbers are those of the list of faults."""
 
 import asyncio
+import gc
 import gzip
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,7 +20,7 @@ from drf_webhooks.delivery.transport import AiohttpTransport
 from drf_webhooks.delivery.worker import Worker
 from drf_webhooks.models import Attempt, Delivery, Endpoint
 from drf_webhooks.testing import WebhookReceiver, deliver_now
-from tests.delivery.sending import BODY, SHORT, make_config, send, send_all
+from tests.delivery.sending import BODY, SHORT, home, make_config, send, send_all
 from tests.delivery.servers import OK, Client, RawServer, always_ok, answers
 from tests.factories import make_deposit
 
@@ -330,6 +332,26 @@ def test_connections_are_kept_open() -> None:
     assert first.answer.timing.connect is not None
     assert second.answer.timing.connect is None
     assert second.answer.timing.answer is not None
+
+
+def test_a_closing_that_is_cancelled_closes_all_the_same() -> None:
+    """A process that ends drops what it is about; what is open must not stay so."""
+
+    async def main(url: str) -> None:
+        transport = await AiohttpTransport(make_config(), ask=home).__aenter__()
+        await transport.send(url, method="POST", headers={}, body=BODY)
+        closing = asyncio.create_task(transport.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        assert closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+
+    with RawServer(always_ok) as server, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(main(server.url))
+        gc.collect()
+
+    assert [str(each.message) for each in warned] == []
 
 
 def crossing(end: Callable[[Client], None], served: list[int]) -> Callable[[Client], None]:

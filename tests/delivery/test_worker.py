@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from django.test import override_settings
 from django.utils import timezone
 
 from drf_webhooks.conf import Config, config
-from drf_webhooks.delivery.leases import Leased, hand_back, lease
+from drf_webhooks.delivery.claims import lease
+from drf_webhooks.delivery.leases import Leased, hand_back
 from drf_webhooks.delivery.lost import end_lost
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempt, attempted, judge
@@ -400,6 +402,43 @@ def test_an_endpoint_at_its_limit_is_asked_about_when_it_has_room_again() -> Non
     assert worker.attempts == 3
 
 
+def test_a_worker_that_is_woken_for_an_endpoint_at_its_limit_sends_when_there_is_room() -> None:
+    class Holding:
+        """A transport that answers when it is told to."""
+
+        begun, may_end, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def send(self, *_: object, **__: object) -> Answer:
+            self.begun.set()
+            await self.may_end.wait()
+            return Answer(200, (), b"")
+
+    endpoint = make_deliveries(2)
+    Endpoint.objects.filter(pk=endpoint.pk).update(concurrency=1)
+    transport = Holding()
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+
+        def keep_house() -> int:
+            if transport.begun.is_set():
+                loop.call_soon_threadsafe(transport.looked.set)
+            return 0
+
+        worker = Worker("default", housekeeping=keep_house, transport=transport)
+        running = asyncio.create_task(worker.run(until_empty=True))
+        await transport.begun.wait()
+        worker.wake()
+        # It keeps house after the claim that it was woken for.
+        await transport.looked.wait()
+        attempts = [worker.attempts]
+        transport.may_end.set()
+        await running
+        return [*attempts, worker.attempts]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == [1, 2]
+
+
 @pytest.mark.parametrize("is_woken", [False, True])
 def test_what_housekeeping_has_released_is_claimed_at_once(*, is_woken: bool) -> None:
     released: list[int] = []
@@ -595,9 +634,11 @@ def in_own_connection(statement: str) -> None:
 
 
 def test_a_listener_that_cannot_connect_says_so(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(connection.settings_dict, "NAME", "there_is_no_such_database")
+    # Where a database is a file it would be made, and so not just anywhere.
+    folder = "" if connection.vendor == "postgresql" else f"{tmp_path}/"
+    monkeypatch.setitem(connection.settings_dict, "NAME", f"{folder}no_such_database")
     listener = Listener("default", lambda _: None)
 
     listener.connect()

@@ -1,6 +1,10 @@
 """The commands, as an operator types them."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -277,3 +281,29 @@ def test_a_listener_fails_and_is_slow_if_told_so() -> None:
 def test_a_listener_refuses_a_secret_that_is_none() -> None:
     with pytest.raises(CommandError, match="24 to 64"):
         run("webhooks_listen", "--secret", "abc")
+
+
+def test_a_listener_says_that_its_port_is_taken() -> None:
+    with (
+        WebhookReceiver() as other,
+        pytest.raises(CommandError, match=f"on port {other.port}: .* Name another port"),
+    ):
+        run("webhooks_listen", other.port)
+
+
+def test_a_listener_ends_quietly_when_it_is_interrupted() -> None:
+    with WebhookReceiver() as free:
+        port = free.port
+    process = subprocess.Popen(  # noqa: S603  # our own code
+        [sys.executable, "-m", "django", "webhooks_listen", str(port)],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"Listening on http://127.0.0.1:{port}/\n"
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+
+    assert (process.returncode, said) == (0, "")

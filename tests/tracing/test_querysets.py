@@ -40,7 +40,7 @@ def declare(queryset: Callable[[], QuerySet[Any]], **attributes: Any) -> None:
     model = queryset().model
 
     class Found(serializers.ModelSerializer[Any]):
-        found = serializers.CharField()
+        found = serializers.CharField(default=None)
 
         class Meta:
             fields = ("pk", "found")

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from drf_webhooks.conf import Config, config
-from drf_webhooks.delivery.leases import Leased, lease
+from drf_webhooks.delivery.claims import lease
+from drf_webhooks.delivery.leases import Leased
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempted
 from drf_webhooks.delivery.transport import AiohttpTransport

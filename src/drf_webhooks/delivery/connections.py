@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from drf_webhooks.addresses import Address
+from drf_webhooks.addresses import Address, is_public
 from drf_webhooks.delivery.failures import Timing
 from drf_webhooks.destination_rules import DestinationRefusedError
 
@@ -77,11 +77,13 @@ class Trip:
     ready_at: float | None = None
     first_byte_at: float | None = None
     transport: asyncio.Transport | None = None
+    #: Whether the address that it came to is on the public internet.
+    is_public: bool | None = None
 
     def cut(self) -> None:
         """End the connection at once. To close it would wait for a receiver that reads nothing."""
-        if self.transport is not None:
-            self.transport.abort()
+        assert self.transport is not None  # noqa: S101  # whoever cuts one has one
+        self.transport.abort()
 
     def may_go_again(self, now: float) -> bool:
         """Tell whether the request crossed with the end of a connection that was idle.
@@ -123,6 +125,7 @@ class _WatchedProtocol(ResponseHandler):
     #: What the connection was made by, and the address that it leads to.
     found: Found | None = None
     peer: Address | None = None
+    is_public: bool | None = None
 
     def data_received(self, data: bytes) -> None:
         trip = self.trip
@@ -253,6 +256,7 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
         protocol.trip = trip
         trip.transport = connection.transport
+        trip.is_public = protocol.is_public
         trip.phase = Phase.ANSWER
         return connection
 
@@ -299,6 +303,7 @@ class Connector(aiohttp.TCPConnector):
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         protocol.found = trip.found
         protocol.peer = _address(peer[0])
+        protocol.is_public = is_public(protocol.peer)
         if protocol.peer not in trip.found.addresses:
             protocol.transport.abort()
             msg = f"the connection leads to {protocol.peer}, and not where it was to"
@@ -307,10 +312,10 @@ class Connector(aiohttp.TCPConnector):
     def _still_leads_there(self, protocol: _WatchedProtocol) -> bool:
         found = protocol.found
         assert found is not None  # noqa: S101  # set for each connection that is made
+        if self._loop.time() - found.at >= self._lasts_seconds:
+            return False
         latest = self._latest.get(found.name, found)
-        return (
-            self._loop.time() - found.at < self._lasts_seconds and protocol.peer in latest.addresses
-        )
+        return latest is found or protocol.peer in latest.addresses
 
 
 def _address(text: str) -> Address:

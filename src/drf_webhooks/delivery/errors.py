@@ -8,6 +8,7 @@ import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from drf_webhooks.delivery.connections import HeaderTooLargeError, Phase, Trip
+from drf_webhooks.delivery.exchange import InvalidAnswerError
 from drf_webhooks.delivery.failures import ERRORS, Failure
 from drf_webhooks.delivery.proxies import Proxy
 from drf_webhooks.destination_rules import DestinationRefusedError
@@ -109,7 +110,7 @@ def _name(error: BaseException, chain: list[BaseException], trip: Trip) -> str:
     if isinstance(error, ValueError):
         # aiohttp.InvalidURL is one, and so is what Python says of a name that is none.
         return "invalid_url"
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    if isinstance(error, InvalidAnswerError | aiohttp.ClientPayloadError):
         return "invalid_response"
     return "connection_error"
 

@@ -115,6 +115,8 @@ class CloudEvents(Format):
             # The extension of that name wants a text that sorts like the number.
             "sequence": f"{content['sequence']:019}",
             "datacontenttype": "application/json",
+            **({"payloadversion": content["version"]} if "version" in content else {}),
+            **({"thin": True} if content.get("thin") else {}),
             "data": content["data"],
         }
         return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

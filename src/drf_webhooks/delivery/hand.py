@@ -11,9 +11,9 @@ from drf_webhooks.delivery.leases import Leased
 __all__ = ["Hand"]
 
 #: How many times as many as are in the air may be ready: what is sent while a claim runs.
-_AHEAD = 6
+_AHEAD = 8
 #: When so many times as many are ready, more are leased: a claim takes a while.
-_LOW = 4
+_LOW = 6
 #: An endpoint that takes something within this may have deliveries leased ahead of its limit.
 _QUICK = timedelta(milliseconds=50)
 
@@ -34,7 +34,7 @@ class Hand:
     """Deliveries that this worker holds a lease on; moments are of a monotonic clock.
 
     Args:
-        size: How many may be in the air; six times as many may be ready.
+        size: How many may be in the air; eight times as many may be ready.
         patience: How long a lease may be old when its attempt begins.
 
     """
@@ -94,7 +94,7 @@ class Hand:
             if now > until:
                 self._drop_late(now)
                 return self.next(now=now)
-            if line.in_air < leased.limit:
+            if line.in_air < leased.to.limit:
                 del self._ready[place]
                 line.in_air += 1
                 self.flying += 1
@@ -115,7 +115,7 @@ class Hand:
         self.flying -= 1
         line = self._lines[leased.endpoint]
         line.in_air -= 1
-        line.quick = leased.limit if took is not None and took <= _QUICK else 0
+        line.quick = leased.to.limit if took is not None and took <= _QUICK else 0
         self._forget(leased, line)
 
     def drop(self) -> list[Leased]:

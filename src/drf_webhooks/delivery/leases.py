@@ -1,35 +1,49 @@
 """Lease deliveries: a few statements for a batch, by the database's clock."""
 
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Case, F, QuerySet, Value, When
+from django.db.models import Case, F, QuerySet, TextField, Value, When
+from django.db.models.functions import Cast
 
 from drf_webhooks.clock import Clock, database_now
-from drf_webhooks.delivery.access import KEPT, Access
 from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
 from drf_webhooks.delivery.lost import end_lost
-from drf_webhooks.delivery.rates import within_rates
 from drf_webhooks.delivery.rows import among, as_array
-from drf_webhooks.delivery.subscribers import Subscriber, full_of, room_of, subscribers
-from drf_webhooks.delivery.turns import (
-    Due,
-    Turns,
-    due_by_turns,
-    due_in_order,
-    endpoints_in_turn,
-    interleave,
-    shares,
-)
+from drf_webhooks.delivery.subscribers import Subscriber
+from drf_webhooks.delivery.turns import Due
 from drf_webhooks.encryption import Stored
-from drf_webhooks.models import Delivery, Endpoint, Event
+from drf_webhooks.models import Delivery, Endpoint, Event, EventBody
 
-__all__ = ["Claim", "Leased", "claim", "hand_back", "lease"]
+__all__ = ["Leased", "Recipient", "hand_back", "take"]
+
+
+@dataclass(slots=True)
+class Recipient:
+    """Where deliveries of one endpoint go: what they share that were leased together.
+
+    Not changed once made.
+    """
+
+    url: str
+    method: str
+    format: str
+    #: What is secret is decrypted when it is sent.
+    headers: Stored
+    secret: Stored
+    old_secrets: Stored
+    owner: Any
+    #: How many may be in the air, for one worker.
+    limit: int = 1
+    #: Whether others of an object wait on if a delivery with an order is dead.
+    blocks: bool = False
+    #: Whether the owner may receive still.
+    may_receive: bool = True
 
 
 @dataclass(slots=True)
@@ -48,55 +62,28 @@ class Leased:
     body: bytes = field(repr=False)
     has_body: bool
     endpoint: uuid.UUID
-    url: str
-    method: str
-    format: str
-    #: What is secret is decrypted when it is sent.
-    headers: Stored
-    secret: Stored
-    old_secrets: Stored
+    to: Recipient
     event_owner: Any
-    endpoint_owner: Any
-    standing: Standing = field(default_factory=Standing)
+    standing: Standing
     #: The trace of the change, or an empty text.
     traceparent: str = ""
     sequence: int | None = None
-    #: How many may be in the air of this endpoint, for one worker.
-    limit: int = 1
     #: Whether others of its object wait for it.
     is_ordered: bool = False
-    #: Whether they wait on if this delivery is dead.
-    blocks: bool = False
     #: How many webhooks led to the change.
     depth: int = 0
-    #: Whether the endpoint's owner may receive still.
-    may_receive: bool = True
+    #: What the event's resource sends beside the message; an endpoint's own go before.
+    event_headers: Mapping[str, str] | None = None
 
     def unwell(self) -> "Leased":
         """Return the same for an endpoint against which something was counted meanwhile."""
         return replace(self, standing=replace(self.standing, is_clean=False))
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a claim has taken.
-
-    ``is_all`` if nothing else was due, and ``is_spent`` if all else that was due is of endpoints
-    that have all they may have in hand, which are ``full``; ``again_in`` if a rate put something
-    off for so long.
-    """
-
-    leased: list[Leased]
-    is_all: bool
-    is_spent: bool = False
-    again_in: timedelta | None = None
-    full: frozenset[uuid.UUID] = frozenset()
-
-
 class _Event(NamedTuple):
     """What is sent; the names are those of its fields."""
 
-    pk: uuid.UUID
+    pk: uuid.UUID | str
     type: str
     object_key: str
     body: bytes | None
@@ -104,6 +91,7 @@ class _Event(NamedTuple):
     sequence: int | None
     traceparent: str
     depth: int
+    headers: Mapping[str, str] | None
 
 
 class _Taken(NamedTuple):
@@ -112,13 +100,20 @@ class _Taken(NamedTuple):
     delivery: int
     fence: int
     attempt_count: int
-    event: uuid.UUID
-    endpoint: uuid.UUID
+    #: As PostgreSQL writes it, where that is the database: to read it would cost more than
+    #: the rest of the row.
+    event: uuid.UUID | str
     is_by_hand: bool
     is_ordered: bool
     #: In seconds.
     age: float
+    #: Which of the event's messages; empty for its own.
+    variant: str
 
+
+#: What the standings of deliveries of one endpoint differ in: the type of the event, whether they
+#: are sent by hand, and the round that they belong to.
+_Kind = tuple[str, bool, int | None]
 
 #: A lease need not outlive a crash of the server: a delivery whose lease is forgotten is due.
 #: So its commit does not wait for the disk, which is most of what it would take.
@@ -131,157 +126,57 @@ FROM (
     WHERE id = ANY(%s::bigint[]) AND due_at <= STATEMENT_TIMESTAMP() AND leased_at IS NULL
     FOR UPDATE SKIP LOCKED
 ) free, quick WHERE d.id = free.id
-RETURNING d.id, d.fence, d.attempt_count, d.event_id, d.endpoint_id, d.is_by_hand,
-    d.order_key IS NOT NULL, EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - d.created_at)::float8
+RETURNING d.id, d.fence, d.attempt_count, d.event_id::text, d.is_by_hand,
+    d.order_key IS NOT NULL, EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - d.created_at)::float8,
+    d.variant
 """
 
 
-def lease(
-    limit: int,
+def take(
+    chosen: Sequence[Due],
+    endpoints: Mapping[uuid.UUID, Subscriber],
+    refused: frozenset[Any],
     *,
     using: str,
     length: timedelta,
     each: int,
-    in_air: Mapping[uuid.UUID, int],
     schedule: Sequence[timedelta],
 ) -> list[Leased]:
-    """Take deliveries that are due, so that no other worker sends them; see :func:`claim`."""
-    return claim(
-        limit, using=using, length=length, each=each, in_air=in_air, schedule=schedule
-    ).leased
-
-
-def claim(
-    limit: int,
-    *,
-    using: str,
-    length: timedelta,
-    each: int,
-    in_air: Mapping[uuid.UUID, int],
-    schedule: Sequence[timedelta],
-    turns: Turns | None = None,
-    rate: float | None = None,
-    access: Access | None = None,
-) -> Claim:
-    """Take deliveries that are due, in a few statements for any number.
-
-    A delivery whose lease has ended was held by a worker that is lost: that is an attempt of
-    which nobody knows what came, and the log says so. The next one comes by the schedule, so
-    that one that brings every worker down does not do so for long.
+    """Lease those of some deliveries that are still due, and read what is sent.
 
     Args:
-        limit: How many at most.
+        chosen: The deliveries, in the order in which they are returned.
+        endpoints: Theirs.
+        refused: Owners that may not receive any more.
         using: The database.
         length: How long they are held. Then they are due again.
-        each: How many of one endpoint at most, with those that are in hand; an endpoint may
-            have a limit of its own.
-        in_air: How many this worker has in hand, by endpoint.
+        each: How many of one endpoint may be in the air, unless it has a limit of its own.
         schedule: The waits between attempts, for deliveries whose worker was lost.
-        turns: Where the worker is in its round of the endpoints; changed.
-        rate: How many of one endpoint in a second, for all workers; an endpoint may have a
-            rate of its own.
-        access: What the worker knows of owners; by default nothing yet.
 
     """
-    turns = Turns() if turns is None else turns
-    due, is_all = ([], False) if turns.is_crowded else due_in_order(limit, using=using)
-    turns.is_crowded = not is_all
-    is_seen = is_all
-    if is_all:
-        endpoints = subscribers({row.endpoint for row in due}, using=using)
-        room = room_of(endpoints, each=each, in_air=in_air)
-    else:
-        begins = not turns.visited
-        lanes, is_over = endpoints_in_turn(turns, using=using)
-        endpoints = subscribers({key for some in lanes.values() for key in some}, using=using)
-        room = room_of(endpoints, each=each, in_air=in_air)
-        wanted = shares(room, _groups(endpoints), limit=limit)
-        due = due_by_turns(wanted, lanes, using=using, after=turns.served)
-        turns.is_vain = turns.is_vain and not due
-        found = Counter(row.endpoint for row in due)
-        is_seen = (
-            begins
-            and is_over
-            and all(found[key] < count or count == room[key] for key, count in wanted.items())
-        )
-        if is_over and turns.is_vain:
-            # Nothing that may be sent: whether there is a crowd still is to be seen. It is
-            # that of endpoints without room, if these were all visited now.
-            full = full_of(endpoints, room)
-            turns.is_crowded = begins and bool(full)
-            is_all = not full
-    open_ones = {key for key, row in endpoints.items() if row.is_open}
-    by_hand = Delivery.Lane.BY_HAND.value
-    # What a person asks for is sent all the same.
-    due = [
-        row
-        for row in due
-        if row.endpoint in open_ones or (row.lane == by_hand and row.endpoint in endpoints)
-    ]
-    chosen = _chosen(due, endpoints, room, limit=limit, each=each, in_air=in_air, turns=turns)
-    chosen, again_in = within_rates(chosen, endpoints, using=using, rate=rate)
-    owners = {endpoints[row.endpoint].owner for row in chosen} - {None}
-    refused = (Access() if access is None else access).refused(owners, using=using)
-    if refused is None:
-        # Nobody knows whether these may be sent.
-        chosen = [row for row in chosen if endpoints[row.endpoint].owner is None]
-        refused, again_in = frozenset(), KEPT
-    counts = Counter(row.endpoint for row in chosen)
-    full = full_of(endpoints, {key for key, count in room.items() if count > counts[key]})
-    rest = Counter(row.endpoint for row in due) - counts
-    claim = Claim(
-        [],
-        is_all=is_all and len(chosen) == len(due),
-        is_spent=is_seen and again_in is None and full.issuperset(rest),
-        again_in=again_in,
-        full=full,
-    )
-    if not chosen:
-        return claim
-    turns.served = chosen[-1].endpoint
     recovering = {key for key, row in endpoints.items() if row.health__ramp is not None}
-    taken, rounds = _take(chosen, recovering, using=using, length=length, schedule=schedule)
+    taken, rounds = _in_rounds(chosen, recovering, using=using, length=length, schedule=schedule)
     events = _events({row.event for row in taken}, using=using)
+    bodies = _bodies({row.event for row in taken if row.variant}, using=using)
     by_id = {row.delivery: row for row in taken}
-    leased = [
-        _leased(row, endpoints[row.endpoint], events[row.event], rounds, refused, each=each)
-        for row in (by_id.get(one.delivery) for one in chosen)
-        # Without an event it has been deleted in this moment, and so has the delivery.
-        if row is not None and row.event in events
-    ]
-    return replace(claim, leased=leased)
-
-
-def _chosen(
-    due: Sequence[Due],
-    endpoints: Mapping[uuid.UUID, Subscriber],
-    room: Mapping[uuid.UUID, int],
-    *,
-    limit: int,
-    each: int,
-    in_air: Mapping[uuid.UUID, int],
-    turns: Turns,
-) -> list[Due]:
-    """Choose by turns, after what a person asks for: that waits for nobody, and is little."""
-    counts = Counter(in_air)
-    by_hand: list[Due] = []
-    others: list[Due] = []
-    lane = Delivery.Lane.BY_HAND.value
-    for row in due:
-        if row.lane != lane:
-            others.append(row)
-        elif len(by_hand) < limit and counts[row.endpoint] < endpoints[row.endpoint].limit(each):
-            counts[row.endpoint] += 1
-            by_hand.append(row)
-    used = Counter(row.endpoint for row in by_hand)
-    left = {key: count - used[key] for key, count in room.items()} if used else room
-    most = limit - len(by_hand)
-    return by_hand + interleave(others, left, _groups(endpoints), limit=most, after=turns.served)
-
-
-def _groups(endpoints: Mapping[uuid.UUID, Subscriber]) -> dict[uuid.UUID, Any]:
-    """Return whose turn each endpoint shares: that of its owner, or its own."""
-    return {key: key if row.owner is None else row.owner for key, row in endpoints.items()}
+    recipients: dict[uuid.UUID, tuple[Recipient, dict[_Kind, Standing]]] = {
+        key: (_recipient(endpoints[key], refused, each=each), {})
+        for key in {row.endpoint for row in chosen}
+    }
+    leased = []
+    for one in chosen:
+        row = by_id.get(one.delivery)
+        event = None if row is None else events.get(row.event)
+        if row is None or event is None:
+            # Without an event it has been deleted in this moment, and so has the delivery.
+            continue
+        to, standings = recipients[one.endpoint]
+        kind = (event.type, row.is_by_hand, None if row.is_by_hand else rounds.get(one.endpoint))
+        if kind not in standings:
+            standings[kind] = _standing(endpoints[one.endpoint], *kind)
+        body = bodies[row.event, row.variant] if row.variant else event.body
+        leased.append(_leased(row, one.endpoint, event, body, to, standings[kind]))
+    return leased
 
 
 def _free(ids: Sequence[int], using: str) -> QuerySet[Delivery]:
@@ -289,7 +184,7 @@ def _free(ids: Sequence[int], using: str) -> QuerySet[Delivery]:
     return rows.filter(leased_at__isnull=True)
 
 
-def _take(
+def _in_rounds(
     chosen: Sequence[Due],
     recovering: Collection[uuid.UUID],
     *,
@@ -324,7 +219,9 @@ def _take(
             end_lost([pk for pk in lost if pk in ids], using=using, now=now, schedule=schedule)
         taken = _taken(ids, using=using, length=length)
         counts = Counter(
-            row.endpoint for row in taken if row.delivery in needs_round and not row.is_by_hand
+            needs_round[row.delivery]
+            for row in taken
+            if row.delivery in needs_round and not row.is_by_hand
         )
         fill_rounds(rounds, counts, using=using)
     return taken, rounds
@@ -361,62 +258,84 @@ def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]
                 row.fence,
                 row.attempt_count,
                 row.event_id,
-                row.endpoint_id,
                 row.is_by_hand,
                 row.order_key is not None,
                 (now - row.created_at).total_seconds(),
+                row.variant,
             )
             for row in marked
         ]
 
 
-def _events(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, _Event]:
-    """Read messages, one for all deliveries of an event."""
-    rows = among(Event, keys, using=using).values_list(*_Event._fields)
-    return {row[0]: _Event(*row) for row in rows}
+def _events(keys: set[Any], *, using: str) -> dict[Any, _Event]:
+    """Read messages, one for all deliveries of an event; their keys are as those that are given."""
+    key = Cast("pk", TextField()) if _is_text(using) else F("pk")
+    rows = among(Event, keys, using=using).values_list(key, *_Event._fields[1:])
+    return {row[0]: _Event._make(row) for row in rows}
+
+
+def _bodies(keys: set[Any], *, using: str) -> defaultdict[Any, Any]:
+    """Read messages that only some deliveries of an event have; there may be none."""
+    found: defaultdict[Any, Any] = defaultdict(lambda: None)
+    if keys:
+        rows = EventBody.objects.using(using).filter(event__in=keys)
+        key = Cast("event", TextField()) if _is_text(using) else F("event")
+        found.update({(row[0], row[1]): row[2] for row in rows.values_list(key, "variant", "body")})
+    return found
+
+
+def _is_text(using: str) -> bool:
+    """Tell whether the keys of events are read as texts."""
+    return connections[using].vendor == "postgresql"
+
+
+def _recipient(row: Subscriber, refused: frozenset[Any], *, each: int) -> Recipient:
+    return Recipient(
+        url=row.url,
+        method=row.method,
+        format=row.format,
+        headers=row.headers,
+        secret=row.secret,
+        old_secrets=row.old_secrets,
+        owner=row.owner,
+        limit=row.limit(each),
+        blocks=row.on_dead == Endpoint.OnDead.BLOCK,
+        may_receive=row.owner not in refused,
+    )
+
+
+def _standing(row: Subscriber, event_type: str, is_by_hand: bool, round_: int | None) -> Standing:
+    is_clean = row.health__is_clean is not False
+    return Standing(event_type, row.overrides or {}, is_clean, is_by_hand, round_)
 
 
 def _leased(
     row: _Taken,
-    endpoint: Subscriber,
+    endpoint: uuid.UUID,
     event: _Event,
-    rounds: Mapping[uuid.UUID, int],
-    refused: frozenset[Any],
-    *,
-    each: int,
+    body: bytes | None,
+    to: Recipient,
+    standing: Standing,
 ) -> Leased:
+    # By position, which is quicker, in the order of the fields.
     return Leased(
-        delivery=row.delivery,
-        fence=row.fence,
-        attempt_count=row.attempt_count,
-        age=timedelta(seconds=max(row.age, 0.0)),
-        message_id=Event.message_id_of(row.event),
-        object_key=event.object_key,
-        body=b"" if event.body is None else bytes(event.body),
-        has_body=event.body is not None,
-        endpoint=row.endpoint,
-        url=endpoint.url,
-        method=endpoint.method,
-        format=endpoint.format,
-        headers=endpoint.headers,
-        secret=endpoint.secret,
-        old_secrets=endpoint.old_secrets,
-        event_owner=event.owner,
-        endpoint_owner=endpoint.owner,
-        standing=Standing(
-            event_type=event.type,
-            overrides=endpoint.overrides or {},
-            is_clean=endpoint.health__is_clean is not False,
-            is_by_hand=row.is_by_hand,
-            round=None if row.is_by_hand else rounds.get(row.endpoint),
-        ),
-        traceparent=event.traceparent,
-        sequence=event.sequence,
-        limit=endpoint.limit(each),
-        is_ordered=row.is_ordered,
-        blocks=endpoint.on_dead == Endpoint.OnDead.BLOCK,
-        depth=event.depth,
-        may_receive=endpoint.owner not in refused,
+        row.delivery,
+        row.fence,
+        row.attempt_count,
+        timedelta(seconds=max(row.age, 0.0)),
+        Event.message_id_of(row.event),
+        event.object_key,
+        b"" if body is None else bytes(body),
+        body is not None,
+        endpoint,
+        to,
+        event.owner,
+        standing,
+        event.traceparent,
+        event.sequence,
+        row.is_ordered,
+        event.depth,
+        event.headers,
     )
 
 

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from drf_webhooks.conf import Config
-from drf_webhooks.delivery.leases import Leased
+from drf_webhooks.delivery.health_rows import Standing
+from drf_webhooks.delivery.leases import Leased, Recipient
 from drf_webhooks.delivery.results import Result
 from drf_webhooks.delivery.sender import attempt
 from drf_webhooks.delivery.transport import AiohttpTransport
@@ -28,14 +29,17 @@ async def probe(
         has_body=True,
         object_key=object_key,
         endpoint=endpoint.pk,
-        url=endpoint.url,
-        method=endpoint.method,
-        format=endpoint.format,
-        headers=_stored(endpoint, "headers"),
-        secret=_stored(endpoint, "secret"),
-        old_secrets=_stored(endpoint, "old_secrets"),
+        to=Recipient(
+            url=endpoint.url,
+            method=endpoint.method,
+            format=endpoint.format,
+            headers=_stored(endpoint, "headers"),
+            secret=_stored(endpoint, "secret"),
+            old_secrets=_stored(endpoint, "old_secrets"),
+            owner=endpoint.owner_id,
+        ),
         event_owner=None,
-        endpoint_owner=endpoint.owner_id,
+        standing=Standing(),
     )
     async with AiohttpTransport(settings) as transport:
         return await attempt(leased, transport, settings)

@@ -1,14 +1,15 @@
 """The egress proxy: who it is, what it alone is told, and that nothing else is connected to."""
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from drf_webhooks.delivery.destinations import LookUp, addresses
+from drf_webhooks.delivery.exchange import Target
 from drf_webhooks.destination_rules import DestinationRefusedError
 
 __all__ = ["Proxy", "ProxyResolver"]
@@ -34,12 +35,16 @@ class Proxy:
         bare = url.with_user(None)
         return cls(bare, bare.raw_host or "", bare.port or 0, authorization)
 
-    def request(self, target: URL, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return what aiohttp is to be given, so that nobody else hears the credentials."""
+    def target(self, url: URL, **more: Any) -> Target:
+        """Return the way to a receiver through it, where nobody else hears the credentials."""
         own = {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
-        if target.scheme == "https":
-            return {"proxy": self.url, "proxy_headers": own}
-        return {"proxy": self.url, "headers": {**headers, **own}}
+        if url.scheme != "https":
+            way = aiohttp.ClientRequest("POST", url, proxy=self.url, **more)
+            return Target(url, way, for_proxy=own)
+        # aiohttp adds the host to what it is given, and finds connections by that.
+        for_tunnel = {"Host": url.host_port_subcomponent or "", **own}
+        way = aiohttp.ClientRequest("POST", url, proxy=self.url, proxy_headers=for_tunnel, **more)
+        return Target(url, way)
 
 
 class ProxyResolver(AbstractResolver):

@@ -46,6 +46,7 @@ class Result:
     body: bytes = b""
     end: str = ""
     timing: Timing = NO_TIMING
+    is_public: bool | None = None
 
     @property
     def leads_on(self) -> bool:
@@ -59,7 +60,9 @@ class Result:
     @property
     def keeps_place(self) -> bool:
         """Whether the rest of its object waits for the delivery still, with ordering."""
-        return self.wait is not None or (self.state == Delivery.State.DEAD and self.leased.blocks)
+        return self.wait is not None or (
+            self.state == Delivery.State.DEAD and self.leased.to.blocks
+        )
 
 
 def settle(results: Sequence[Result], *, using: str) -> int:
@@ -229,13 +232,14 @@ def _attempt(result: Result) -> dict[str, Any]:
         "number": result.leased.attempt_count + 1,
         "started_at": result.started_at,
         "duration": result.duration,
-        "url": result.leased.url,
+        "url": result.leased.to.url,
         "status": result.status,
         "error": result.error,
         "detail": result.detail or result.reason[:500],
         "response_headers": [list(pair) for pair in result.headers],
         "response_body": result.body,
         "response_end": result.end,
+        "is_public": result.is_public,
         "looked_up_in": result.timing.look_up,
         "connected_in": result.timing.connect,
         "answered_in": result.timing.answer,

@@ -4,25 +4,55 @@ A parameter for each value of each row costs the driver more than sending the re
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from django.db import connections
 from django.db.models import Model, QuerySet
 from django.db.models.expressions import RawSQL
 
-__all__ = ["among", "as_array", "as_json", "insert"]
+__all__ = ["among", "as_array", "as_json", "insert", "json_writer"]
+
+#: Returns the text of a JSON document.
+Writer = Callable[[object], str]
 
 
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+def json_writer(find: Callable[[str], object | None] = find_spec) -> Writer:
+    """Return what writes rows: orjson, if it is installed, for a fifth of the time.
+
+    It comes with the extra ``speedups``.
+    """
+    if find("orjson") is None:
+        return _written
+    return partial(_quickly_written, import_module("orjson").dumps)
+
+
+def _written(rows: object) -> str:
+    text = json.dumps(rows, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace").decode()
+
+
+def _quickly_written(dumps: Callable[..., bytes], rows: object) -> str:
+    try:
+        return dumps(rows, default=_plain).decode()
+    except TypeError:  # half of a surrogate pair
+        return _written(rows)
+
+
+_write = json_writer()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]], *, write: Writer = _write) -> str:
     """Return rows for ``jsonb_to_recordset()``.
 
-    A zero character, which PostgreSQL's text cannot hold, becomes the replacement character.
+    What PostgreSQL's text cannot hold is replaced: a zero character by the replacement
+    character, half of a surrogate pair by a question mark.
     """
-    text = json.dumps(rows, default=_plain, separators=(",", ":"))
-    return text.replace("\\u0000", "\\ufffd")
+    return write(rows).replace("\\u0000", "\\ufffd")
 
 
 def _plain(value: Any) -> str:

@@ -146,6 +146,7 @@ async def _attempt(
     else:
         result.status, result.headers = outcome.status, outcome.headers
         result.body, result.end = outcome.body, outcome.end
+        result.is_public = outcome.is_public
     return result
 
 
@@ -160,12 +161,12 @@ async def _sent(
     """Write the message in the endpoint's format, sign these bytes, and send them."""
     message = Message(leased.message_id, leased.object_key, leased.body, source(settings))
     try:
-        chosen = format_named(leased.format, settings)
+        chosen = format_named(leased.to.format, settings)
         body = chosen.write(message)
     except FormatError as error:
         return Failure("format_error", str(error)[:500])
     headers = {
-        **own,
+        **_beside(own, leased.event_headers),
         **({"traceparent": leased.traceparent} if leased.traceparent else {}),
         "content-type": chosen.content_type,
         "accept-encoding": "identity",
@@ -178,7 +179,7 @@ async def _sent(
     }
     if leased.sequence is not None:
         headers["webhook-sequence"] = str(leased.sequence)
-    return await transport.send(leased.url, method=leased.method, headers=headers, body=body)
+    return await transport.send(leased.to.url, method=leased.to.method, headers=headers, body=body)
 
 
 def _own(stored: Stored) -> Mapping[str, str]:
@@ -189,6 +190,14 @@ def _own(stored: Stored) -> Mapping[str, str]:
     if any(name.lower() == "user-agent" for name in headers):
         return headers
     return {"user-agent": _USER_AGENT, **headers}
+
+
+def _beside(own: Mapping[str, str], of_event: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the endpoint's own headers, and those of the event that it has no value for."""
+    if not of_event:
+        return own
+    names = {name.lower() for name in own}
+    return {**{name: each for name, each in of_event.items() if name.lower() not in names}, **own}
 
 
 def judge(
@@ -237,9 +246,9 @@ def _check(leased: Leased) -> None:
         _RefusedError: it can never be sent.
 
     """
-    if not may_hear(leased.event_owner, leased.endpoint_owner):
+    if not may_hear(leased.event_owner, leased.to.owner):
         raise _RefusedError("The endpoint's owner does not own the object.")
-    if not leased.may_receive:
+    if not leased.to.may_receive:
         raise _RefusedError("The endpoint's owner may not receive any more (OWNER_MAY_RECEIVE).")
     if not leased.has_body:
         raise _RefusedError("The event has no message.")
@@ -254,7 +263,7 @@ def _secrets(leased: Leased, now: datetime) -> tuple[Sequence[SigningKey], Mappi
 
     """
     try:
-        keys = signing_keys(leased.secret, leased.old_secrets, now=now)
+        keys = signing_keys(leased.to.secret, leased.to.old_secrets, now=now)
     except ValueError:
         raise _RefusedError("The endpoint's secret cannot be read.") from None
-    return keys, _own(leased.headers)
+    return keys, _own(leased.to.headers)

@@ -1,24 +1,25 @@
 """One HTTP request: bounded in time and memory, and every failure a short word."""
 
 import asyncio
-import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from drf_webhooks.conf import Config
-from drf_webhooks.delivery.connections import HEAD_BYTES, Connector, Trip, current
+from drf_webhooks.delivery.connections import Connector, Trip, current
 from drf_webhooks.delivery.deadlines import Deadlines
 from drf_webhooks.delivery.destinations import GuardedResolver, LookUp, look_up
 from drf_webhooks.delivery.errors import failure
+from drf_webhooks.delivery.exchange import Exchange, Target
 from drf_webhooks.delivery.failures import NO_TIMING, Failure, Timing
 from drf_webhooks.delivery.proxies import Proxy, ProxyResolver
 from drf_webhooks.delivery.trust import tls_context
@@ -34,14 +35,9 @@ _HEADER_CHARACTERS = 200
 _HEADERS_KEPT = 40
 #: What decides about the delivery is kept wherever it stands.
 _HEADERS_OBEYED = frozenset({"retry-after", "webhook-delivery"})
-#: So much of a body is read without being kept: to open a connection anew costs more.
-_SKIPPED_BYTES = 64 * 1024
-#: For the sizes of chunks, where they are of any size that makes sense.
-_FRAMING_BYTES = 4096
 #: ``getaddrinfo()`` takes a thread each, and a name server that is silent keeps it for long.
 _LOOK_UP_THREADS = 64
 _PROXY_AUTH = 407
-_PIECE_BYTES = 2**20
 #: Shorter than most name servers let their answers be kept. A name that leads elsewhere now is
 #: followed after this time at the latest, however busy its connections are.
 ANSWER_LASTS = timedelta(seconds=60)
@@ -61,6 +57,8 @@ class Answer:
     end: End = End.WHOLE
     detail: str = ""
     timing: Timing = NO_TIMING
+    #: Whether the address that answered is on the public internet; ``None`` behind a proxy.
+    is_public: bool | None = None
 
     def header(self, name: str) -> str | None:
         """Return a header's first value; the name in lower case."""
@@ -109,8 +107,8 @@ class AiohttpTransport:
         self._answer_lasts = answer_lasts
         self._deadline = Deadlines(settings.REQUEST_TIMEOUT.total_seconds())
         self._proxy = None if settings.PROXY is None else Proxy.parse(settings.PROXY)
-        self._client: aiohttp.ClientSession | None = None
-        self._client_again: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
+        self._connector_again: Connector | None = None
         self._threads: ThreadPoolExecutor | None = None
         # What is wrong with a literal is always wrong: a pure function of the URL.
         self._target = lru_cache(maxsize=1024)(self._checked)
@@ -128,32 +126,18 @@ class AiohttpTransport:
             resolver = GuardedResolver(self._rules, ask)
         else:
             resolver = ProxyResolver(self._proxy, ask)
-        self._client = self._made(resolver, keeps=True)
-        self._client_again = self._made(resolver, keeps=False)
+        self._connector = self._made(resolver, keeps=True)
+        self._connector_again = self._made(resolver, keeps=False)
         return self
 
-    def _made(self, resolver: AbstractResolver, *, keeps: bool) -> aiohttp.ClientSession:
-        connector = Connector(
+    def _made(self, resolver: AbstractResolver, *, keeps: bool) -> Connector:
+        return Connector(
             resolver,
             connect_timeout=self._settings.CONNECT_TIMEOUT,
             keeps=keeps,
             answer_lasts=self._answer_lasts,
             ssl=tls_context(self._settings.CA_BUNDLE),
         )
-        client = aiohttp.ClientSession(
-            connector=connector,
-            # Ours is exact, and one for all; aiohttp rounds up to whole seconds.
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("accept", "accept-encoding", "user-agent"),
-            max_line_size=HEAD_BYTES,
-            max_field_size=HEAD_BYTES,
-        )
-        # It would send a PUT again whatever came of the first one.
-        client._retry_connection = False
-        return client
 
     async def __aexit__(
         self,
@@ -161,83 +145,76 @@ class AiohttpTransport:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for client in (self._client, self._client_again):
-            if client is not None:
-                await client.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        # A process that ends may cancel this: each is closed whatever comes of the one before.
+        async with AsyncExitStack() as closing:
+            for connector in (self._connector_again, self._connector):
+                if connector is not None:
+                    closing.push_async_callback(connector.close)
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(
         self, url: str, *, method: str, headers: Mapping[str, str], body: bytes
     ) -> Answer | Failure:
         """Send a request; never raises for what the other side does."""
-        if self._client is None:
+        if self._connector is None:
             msg = "The transport is not open. Use it in `async with`."
             raise RuntimeError(msg)
-        trip = Trip(
-            asyncio.get_running_loop().time(),
-            body_room=self._settings.RESPONSE_LOG_BYTES + _SKIPPED_BYTES + _FRAMING_BYTES,
-        )
+        trip = Trip(asyncio.get_running_loop().time())
+        exchange = Exchange(trip, keep=self._settings.RESPONSE_LOG_BYTES)
         token = current.set(trip)
-        response: aiohttp.ClientResponse | None = None
-        kept = bytearray()
-        end, detail = End.BROKEN, ""
+        detail = ""
         try:
             with self._deadline():
-                response = await self._sent(trip, method, self._target(url), headers, body)
-                end = await self._read(response, kept)
-                end = End.CUT if trip.is_full else end
+                await self._run(exchange, trip, self._target(url), method, headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             failed = failure(error, trip, self._proxy)
-            if response is None:
+            if exchange.message is None:
                 return failed
             # The status has come, and it decides.
-            detail = f"The body broke off after {len(kept)} bytes. {failed.detail}"
+            detail = f"The body broke off after {len(exchange.body)} bytes. {failed.detail}"
         finally:
             trip.is_over = True
             current.reset(token)
-            if response is None or trip.is_full:
-                trip.cut()
-            elif not response.closed:
-                # The rest is not wanted, and so neither is the connection.
-                trip.cut()
-                response.close()
-        if self._proxy is not None and response.status == _PROXY_AUTH:
+            exchange.close()
+        message = exchange.message
+        assert message is not None  # noqa: S101  # else an exception came
+        if self._proxy is not None and message.code == _PROXY_AUTH:
             return Failure("proxy_auth", "The proxy answered 407.", trip.timing())
-        return Answer(response.status, _headers(response), bytes(kept), end, detail, trip.timing())
+        return Answer(
+            message.code,
+            _headers(message.headers),
+            bytes(exchange.body),
+            exchange.end,
+            detail,
+            trip.timing(),
+            None if self._proxy is not None else trip.is_public,
+        )
 
-    async def _sent(
-        self, trip: Trip, method: str, url: URL, headers: Mapping[str, str], body: bytes
-    ) -> aiohttp.ClientResponse:
+    async def _run(
+        self,
+        exchange: Exchange,
+        trip: Trip,
+        target: Target,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> None:
         """Send a request, and once more if it crossed with the end of an idle connection."""
-        assert self._client is not None  # noqa: S101  # send() has looked
-        assert self._client_again is not None  # noqa: S101  # made together
-        request: dict[str, Any] = {"headers": headers, "allow_redirects": False}
-        if self._proxy is not None:
-            request |= self._proxy.request(url, headers)
+        assert self._connector is not None  # noqa: S101  # send() has looked
+        assert self._connector_again is not None  # noqa: S101  # made together
+        length = len(body)
         try:
-            return await self._client.request(method, url, data=_data(body), **request)
+            head = target.head(method, headers, length=length)
+            await exchange.run(self._connector, target.way, head, body)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             if not trip.may_go_again(asyncio.get_running_loop().time()):
                 raise
-        trip.is_again = True
-        return await self._client_again.request(method, url, data=_data(body), **request)
+            trip.is_again = True
+            head = target.head(method, {**headers, "Connection": "close"}, length=length)
+            await exchange.run(self._connector_again, target.way, head, body)
 
-    async def _read(self, response: aiohttp.ClientResponse, kept: bytearray) -> End:
-        """Read a body as far as it is kept, and to its end if that is near."""
-        limit = self._settings.RESPONSE_LOG_BYTES
-        skipped = 0
-        content = response.content
-        while not content.at_eof():
-            chunk = await content.readany()
-            room = limit - len(kept)
-            kept += chunk[:room]
-            skipped += max(len(chunk) - room, 0)
-            if skipped > _SKIPPED_BYTES:
-                break
-        return End.CUT if skipped else End.WHOLE
-
-    def _checked(self, url: str) -> URL:
+    def _checked(self, url: str) -> Target:
         """Read a URL, and refuse a host, a port or an address that may not be reached.
 
         Raises:
@@ -247,24 +224,22 @@ class AiohttpTransport:
         """
         read = parse(url)
         self._rules.check(read)
-        target = URL(read.text)
-        if (target.scheme, target.raw_host, target.port) != (
+        known = URL(read.text)
+        if (known.scheme, known.raw_host, known.port) != (
             read.scheme,
             read.host,
             read.port,
         ):  # pragma: no cover  # no such URL is known; what was checked is connected to, or nothing
-            msg = f"{read.host} is read as {target.raw_host}"
+            msg = f"{read.host} is read as {known.raw_host}"
             raise DestinationRefusedError(msg)
-        return target
+        loop = asyncio.get_running_loop()
+        if self._proxy is not None:
+            return self._proxy.target(known, loop=loop)
+        return Target(known, aiohttp.ClientRequest("POST", known, loop=loop))
 
 
-def _data(body: bytes) -> bytes | io.BytesIO:
-    # Of a large body aiohttp wants a file, to send it in pieces.
-    return body if len(body) <= _PIECE_BYTES else io.BytesIO(body)
-
-
-def _headers(response: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
-    pairs = [*response.headers.items()]
+def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    pairs = [*headers.items()]
     rest = pairs[_HEADERS_KEPT:]
     pairs[_HEADERS_KEPT:] = [pair for pair in rest if pair[0].lower() in _HEADERS_OBEYED]
     return tuple((_legible(key), _legible(value)) for key, value in pairs)

@@ -203,25 +203,30 @@ def _oldest(some: Sequence[tuple[uuid.UUID, int, int]], using: str) -> list[Due]
     if connections[using].vendor == "postgresql":
         rows = _rows(
             using,
-            "SELECT d.id, d.endpoint_id, d.lane, d.leased_at IS NOT NULL "  # noqa: S608  # a table's name
-            "FROM unnest(%s::uuid[], %s::int[], %s::int[]) AS p(endpoint_id, lane, wanted) "
-            f"CROSS JOIN LATERAL (SELECT id, endpoint_id, lane, leased_at FROM {table} d "
-            f"WHERE d.due_at <= {now} AND "
+            "SELECT d.id, p.place, d.leased_at IS NOT NULL "  # noqa: S608  # a table's name
+            "FROM unnest(%s::uuid[], %s::int[], %s::int[]) "
+            "WITH ORDINALITY AS p(endpoint_id, lane, wanted, place) "
+            f"CROSS JOIN LATERAL (SELECT id, leased_at FROM {table} d WHERE d.due_at <= {now} AND "
             f"{_OF_ONE['postgresql'].format('p.lane', 'p.endpoint_id')} LIMIT p.wanted) d",
             *(list(column) for column in zip(*some, strict=True)),
         )
-    else:
-        # No LATERAL there: a part for each. Their number is bounded by that of the parts
-        # that a statement may have.
-        some = some[:_PARTS]
-        parts = [
-            "SELECT * FROM (SELECT id, endpoint_id, lane, leased_at IS NOT NULL "  # noqa: S608  # names and numbers
-            f"FROM {table} WHERE lane = {lane} AND endpoint_id = %s "
-            f"AND due_at <= {now} ORDER BY due_at LIMIT {count}) p{place}"
-            for place, (_, lane, count) in enumerate(some)
+        # To read the keys of endpoints again for each row would cost more than all else here.
+        return [
+            Due(pk, endpoint, lane, is_lost)
+            for pk, place, is_lost in rows
+            for endpoint, lane, _ in [some[place - 1]]
         ]
-        keys = [_key(endpoint, using) for endpoint, _, _ in some]
-        rows = _rows(using, " UNION ALL ".join(parts), *keys)
+    # No LATERAL there: a part for each. Their number is bounded by that of the parts
+    # that a statement may have.
+    some = some[:_PARTS]
+    parts = [
+        "SELECT * FROM (SELECT id, endpoint_id, lane, leased_at IS NOT NULL "  # noqa: S608  # names and numbers
+        f"FROM {table} WHERE lane = {lane} AND endpoint_id = %s "
+        f"AND due_at <= {now} ORDER BY due_at LIMIT {count}) p{place}"
+        for place, (_, lane, count) in enumerate(some)
+    ]
+    keys = [_key(endpoint, using) for endpoint, _, _ in some]
+    rows = _rows(using, " UNION ALL ".join(parts), *keys)
     return _dues(rows)
 
 

@@ -16,8 +16,9 @@ from django.db import Error, connections
 
 from drf_webhooks.conf import Config, config
 from drf_webhooks.delivery.access import Access
+from drf_webhooks.delivery.claims import claim
 from drf_webhooks.delivery.hand import Hand
-from drf_webhooks.delivery.leases import Leased, claim, hand_back
+from drf_webhooks.delivery.leases import Leased, hand_back
 from drf_webhooks.delivery.results import Result, settle
 from drf_webhooks.delivery.sender import attempted
 from drf_webhooks.delivery.transport import AiohttpTransport, Transport

@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import Any
 
 from django.db.models import ForeignKey, Model
+from rest_framework.serializers import BaseSerializer
 
+from drf_webhooks.contexts import context_of
 from drf_webhooks.registry import registry
 from drf_webhooks.tracing.learnt import learnt
 from drf_webhooks.tracing.paths import Hang, Link, Path, Resource
 from drf_webhooks.tracing.querysets import Between, read_queryset
 from drf_webhooks.tracing.reads import Read
-from drf_webhooks.tracing.tree import Node, is_many_to_many, is_reverse, read, resolve_name
+from drf_webhooks.tracing.tree import Node, add, is_many_to_many, is_reverse, read, resolve_name
 
 __all__ = ["Index", "Trace", "index", "trace"]
 
@@ -66,12 +68,18 @@ def trace(resource: Resource, seen: Sequence[Read] = ()) -> Trace:
 
     """
     found = Trace(resource, Node(resource.model))
-    context = {"request": None, **resource.get_serializer_context()}
     between: list[Between] = []
     try:
         queryset = resource.get_queryset()
-        serializer = resource.serializer_class(context=context)
-        found.tree = read(serializer, resource.model, queryset.query.annotations)
+        annotations = queryset.query.annotations
+        writers = resource.versions or {"": resource.serializer_class}
+        first, *others = [
+            writer(context=context_of(resource, version=version))
+            for version, writer in writers.items()
+        ]
+        found.tree = read(first, resource.model, annotations)
+        for serializer in others:
+            add(serializer, found.tree)
         for name in resource.depends_on:
             _declare(name, found.tree, found)
         for node in list(found.tree):
@@ -331,10 +339,24 @@ class Index:
         #: Those whose form takes rows of more than one object.
         self.composed = {path.resource for paths in self.nested.values() for path in paths}
         self._by_resource = {found.resource: found for found in self.traces}
+        self._by_writer: dict[tuple[Resource, type[BaseSerializer[Any]]], Trace] = {}
 
-    def trace_of(self, resource: Resource) -> Trace:
-        """Return what is known of a resource."""
-        return self._by_resource[resource]
+    def trace_of(
+        self, resource: Resource, writer: type[BaseSerializer[Any]] | None = None
+    ) -> Trace:
+        """Return what is known of a resource, or of what another serializer reads of its objects.
+
+        The latter is for joining and prefetching only: it has no paths.
+        """
+        if writer is None:
+            return self._by_resource[resource]
+        place = resource, writer
+        if place not in self._by_writer:
+            serializer = writer(context=context_of(resource))
+            annotations = resource.get_queryset().query.annotations
+            tree = read(serializer, resource.model, annotations)
+            self._by_writer[place] = Trace(resource, tree)
+        return self._by_writer[place]
 
     def base_path(self, resource: Resource) -> Path:
         """Return the path of a resource's own base objects, whose lookup is empty."""

@@ -17,7 +17,7 @@ from rest_framework import relations, serializers
 from drf_webhooks.dependencies import declared
 from drf_webhooks.tracing.fields import declared_fields, plain_names
 
-__all__ = ["Node", "Opaque", "Unreachable", "read"]
+__all__ = ["Node", "Opaque", "Unreachable", "add", "read"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,14 @@ def read(
     root = Node(model, annotations=frozenset(annotations))
     _read_serializer(serializer, root, is_used=is_used)
     return root
+
+
+def add(serializer: serializers.BaseSerializer[Any], tree: Node) -> None:
+    """Add to a tree what another serializer of the same model reads."""
+    _read_serializer(serializer, tree, is_used=False)
+    for node in tree:
+        node.opaque = list(dict.fromkeys(node.opaque))
+        node.unreachable = list(dict.fromkeys(node.unreachable))
 
 
 def _read_ordering(node: Node) -> None:

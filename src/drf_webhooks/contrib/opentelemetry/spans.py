@@ -49,8 +49,8 @@ async def observe(leased: Leased, attempt: Attempt) -> Result:
         kind=SpanKind.CLIENT,
         # No path and no query: they are where secrets are.
         attributes={
-            "http.request.method": leased.method,
-            "server.address": urlsplit(leased.url).hostname or "",
+            "http.request.method": leased.to.method,
+            "server.address": urlsplit(leased.to.url).hostname or "",
             "messaging.message.id": leased.message_id,
             "drf_webhooks.delivery": leased.delivery,
             "drf_webhooks.endpoint": str(leased.endpoint),

@@ -242,7 +242,7 @@ class _Notes:
         if not new:
             return
         self._into.note_nested(path, new)
-        if path.resource.skip_unchanged and self._forms:
+        if path.resource.keeps_forms() and self._forms:
             for chunk in chunks(new):
                 keys = path.base_keys(chunk, self._using)
                 self._forget_forms((path.resource, object_key(key)) for key in keys)

@@ -14,6 +14,7 @@ from django.db.backends.signals import connection_created
 
 from drf_webhooks import session
 from drf_webhooks.registry import registry
+from drf_webhooks.silence import is_disabled
 
 __all__ = ["EVERYTHING", "NAME", "install", "names"]
 
@@ -55,7 +56,7 @@ def _follow(*, connection: BaseDatabaseWrapper, **_: object) -> None:
 def _wanted() -> str:
     if not session.is_recording():
         return EVERYTHING
-    return ",".join(sorted(each.base_name for each in registry if session.is_disabled(each)))
+    return ",".join(sorted(each.base_name for each in registry if is_disabled(each)))
 
 
 class _Silence:

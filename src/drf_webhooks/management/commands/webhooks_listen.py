@@ -3,6 +3,7 @@
 import json
 import time
 from argparse import ArgumentParser
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -44,17 +45,26 @@ class Command(BaseCommand):
         delay = options["delay"] or timedelta(0)
         # Before it listens: the first request is answered so too.
         receiver.respond(200 if options["fail"] is None else options["fail"], delay=delay)
-        with receiver:
+        # An interrupt is how it is ended.
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
+            try:
+                stack.enter_context(receiver)
+            except OSError as error:
+                msg = f"Nothing can listen on port {receiver.port}: {error}. Name another port."
+                raise CommandError(msg) from error
             self.stderr.write(f"Listening on {receiver.url}")
             self.stderr.flush()
-            shown = 0
-            while options["count"] is None or shown < options["count"]:
-                received = receiver.wait_for(shown + 1, timeout=_FOR_EVER)
-                for each in received[shown:]:
-                    self._show(each, key)
-                shown = len(received)
+            self._listen(receiver, key, options["count"])
             # The last one is answered as slowly as the others.
             time.sleep(delay.total_seconds())
+
+    def _listen(self, receiver: WebhookReceiver, key: str | None, count: int | None) -> None:
+        shown = 0
+        while count is None or shown < count:
+            received = receiver.wait_for(shown + 1, timeout=_FOR_EVER)
+            for each in received[shown:]:
+                self._show(each, key)
+            shown = len(received)
 
     def _show(self, received: Received, key: str | None) -> None:
         verdict = ""

@@ -2,20 +2,23 @@
 
 import asyncio
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from drf_webhooks import outbox, payloads
+from drf_webhooks import numbering, payloads
 from drf_webhooks.changes import Operation, object_key
 from drf_webhooks.conf import config
 from drf_webhooks.delivery.probe import probe
 from drf_webhooks.delivery.results import Result
-from drf_webhooks.event_types import ENDPOINT_TEST
+from drf_webhooks.event_types import ENDPOINT_TEST, Way
 from drf_webhooks.exceptions import PayloadError
+from drf_webhooks.json_text import encode
 from drf_webhooks.management import arguments
+from drf_webhooks.messages import Text, message, variants
 from drf_webhooks.models import Delivery, Endpoint, Event
 from drf_webhooks.registry import registered_event_types, registry
 
@@ -44,11 +47,11 @@ class Command(BaseCommand):
         endpoint = arguments.endpoint(options["endpoint"], using)
         at = timezone.now()
         if kind == ENDPOINT_TEST and options["object"] is None:
-            data, sequence = payloads.encode({"endpoint": endpoint.pk}), 0
+            data = encode({"endpoint": endpoint.pk})
+            body = message(kind, data=data, sequence=0, at=at)
         else:
-            data, sequence = _data(endpoint, kind, options["object"], using)
+            body = _body(endpoint, kind, options["object"], using, at)
         message_id = Event().message_id
-        body = payloads.message(kind, data=data, sequence=sequence, at=at)
         sent = probe(
             endpoint,
             message_id=message_id,
@@ -74,13 +77,13 @@ class Command(BaseCommand):
             raise CommandError(msg, returncode=1)
 
 
-def _data(endpoint: Endpoint, kind: str, key: str | None, using: str) -> tuple[bytes, int]:
-    """Return an object's form as the endpoint's owner sees it, and its last number."""
+def _body(endpoint: Endpoint, kind: str, key: str | None, using: str, at: datetime) -> bytes:
+    """Return a message with an object's form as the endpoint's owner sees it."""
     if kind not in registered_event_types():
         known = ", ".join(sorted({ENDPOINT_TEST, *registered_event_types()}))
         msg = f"No resource emits {kind!r}. Event types: {known}."
         raise CommandError(msg)
-    base_name, _, operation = kind.rpartition(".")
+    base_name, _, name = kind.rpartition(".")
     resource: Any = registry.get(base_name)
     if key is None:
         msg = f"{kind} tells of a {resource.model.__name__}. Name one with --object."
@@ -97,10 +100,17 @@ def _data(endpoint: Endpoint, kind: str, key: str | None, using: str) -> tuple[b
         msg = f"The endpoint's owner does not own {resource.model.__name__} {key!r}."
         raise CommandError(msg)
     subject = (resource.base_name, object_key(pk))
-    sequence = outbox.counts([subject], using).get(subject, 0)
-    if operation == Operation.DELETED:
-        return payloads.key_data(resource, pk), sequence
+    sequence = numbering.counts([subject], using).get(subject, 0)
+    version = resource.version_for(endpoint.version)
     try:
-        return payloads.data_of(resource, row.instance, owners[owner]), sequence
+        data = (
+            payloads.key_data(resource, pk, version)
+            if name == Operation.DELETED
+            else payloads.data_of(resource, row.instance, owners[owner], version=version, name=name)
+        )
     except PayloadError as error:
         raise CommandError(str(error)) from error
+    body = message(kind, data=data, sequence=sequence, at=at, version=version)
+    way = Way(endpoint.version, endpoint.is_thin)
+    found = variants(resource, pk, [Text(version, body)], {way}, name=name)
+    return found.bodies.get(found.by_way.get(way, ""), body)

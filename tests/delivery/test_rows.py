@@ -1,0 +1,69 @@
+"""Rows as JSON: the same by each writer, and nothing in it that a database refuses."""
+
+import datetime as dt
+import json
+from datetime import UTC, timedelta
+
+import pytest
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drf_webhooks.delivery.formats import Format, Message
+from drf_webhooks.delivery.rows import Writer, as_json, json_writer
+from drf_webhooks.exceptions import FormatError
+from drf_webhooks.models import Attempt
+from drf_webhooks.testing import deliver_now
+from tests.delivery.test_health_rows import make_endpoint, make_waiting
+
+plain = json_writer(lambda _: None)
+# Of any character, and often of those that are no text.
+texts = st.text(st.sampled_from(["\0", "\ud800", "\udfff", "\\", "u"]) | st.characters())
+values = (
+    texts
+    | st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.binary()
+    | st.timedeltas(timedelta(days=-999), timedelta(days=999))
+    | st.datetimes(timezones=st.sampled_from([UTC, dt.timezone(timedelta(hours=5, minutes=30))]))
+    | st.lists(st.lists(texts, min_size=2, max_size=2), max_size=3)
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), values), max_size=4))
+def test_each_writer_writes_the_same(rows: list[dict[str, object]]) -> None:
+    pytest.importorskip("orjson")
+
+    assert json.loads(as_json(rows)) == json.loads(as_json(rows, write=plain))
+
+
+@given(texts)
+@pytest.mark.parametrize("write", [json_writer(), plain])
+def test_no_text_has_what_a_database_refuses(write: Writer, text: str) -> None:
+    ((read,),) = [each.values() for each in json.loads(as_json([{"a": text}], write=write))]
+
+    read.encode()
+    assert "\0" not in read
+    assert len(read) == len(text)
+
+
+class Odd(Format):
+    """Fails as what reads a file does whose name is no UTF-8."""
+
+    content_type = "text/plain"
+
+    def write(self, message: Message) -> bytes:
+        raise FormatError("no such file: \udcff\N{SNOWMAN}")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_no_text_in_the_reason_of_a_failure_is_stored_all_the_same() -> None:
+    formats = {"odd": f"{Odd.__module__}.Odd"}
+    with override_settings(DRF_WEBHOOKS={"FORMATS": formats}):
+        make_waiting(make_endpoint(format="odd"), 1)
+
+        assert deliver_now() == 1
+
+    attempt = Attempt.objects.get()
+    assert (attempt.error, attempt.detail) == ("format_error", "no such file: ?\N{SNOWMAN}")
