@@ -16,23 +16,29 @@ from drf_webhooks.models import Endpoint
 from tests.attacks import Attacks, summary
 from tests.schemas import judged
 
-#: Files whose tests start processes and wait for them, and take most of the time. What they run
-#: is the same on each Python and Django, so that most of the matrix leaves them out.
-_SLOW = (
-    "chaos/",
-    "e2e/",
-    "contrib/test_celery.py",
+#: Files whose tests do the same whatever the database is.
+_ANYWHERE = (
+    "browser/",
+    "contrib/test_generated_client.py",
     "delivery/test_hostile.py",
+    "e2e/test_demo.py",
+    "management/test_schema.py",
     "test_benchmarks.py",
+    "test_documentation.py",
+    "test_receivers_page.py",
+    "test_reference.py",
+    "test_schema_",
+    "test_translations.py",
+    "test_tutorial.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow files."""
+    """Mark the tests that are the same on each database."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_SLOW):
-            item.add_marker("slow")
+        if item.path.relative_to(here).as_posix().startswith(_ANYWHERE):
+            item.add_marker("anywhere")
 
 
 @pytest.fixture(scope="session")
