@@ -1,6 +1,7 @@
 """What a claim finds: turns of owners and endpoints, lanes, order; and by which plans."""
 
 import re
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -401,6 +402,29 @@ def test_e58_what_waits_for_one_is_not_walked_past_for_the_others() -> None:
     assert max(map(int, passed_by), default=0) < 100
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="it tells how many pages it read")
+@pytest.mark.parametrize("is_due", [True, False])
+@pytest.mark.django_db
+def test_e58_a_claim_reads_the_same_however_much_waits_for_one(is_due: bool) -> None:
+    """E58: or is to be sent to it again later. The others have little, and keys on either side."""
+    endpoints = sorted(make_endpoints(41), key=lambda each: each.pk)
+    busy = endpoints.pop(20)
+    later = timedelta(0) if is_due else timedelta(days=100_000)
+    pages = []
+    for count in (20, 20_000):
+        make_due(endpoints, 2)
+        analyze(Delivery)
+        make_due([busy], count, at=PAST + later)
+        with CaptureQueriesContext(connection) as captured:
+            found = taken(90, turns=Turns(is_crowded=True))
+        assert {each.endpoint for each in found} >= {each.pk for each in endpoints}
+        plan = plans(captured.captured_queries, explain="EXPLAIN (ANALYZE, BUFFERS)")
+        pages.append(max(int(each) for each in re.findall(r"Buffers: shared hit=(\d+)", plan)))
+
+    # An index of so many is a page deeper.
+    assert 0 < pages[1] < 4 * pages[0], pages
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="it puts equal entries together")
 @pytest.mark.django_db(transaction=True)
 def test_e58_what_was_sent_is_not_walked_past_where_all_became_due_at_once() -> None:
@@ -411,6 +435,8 @@ def test_e58_what_was_sent_is_not_walked_past_where_all_became_due_at_once() -> 
         for each in taken(each=100, turns=turns):
             ended(each)
 
+    wait_for_older_transactions()
+
     for _ in range(2):  # the first one finds out that what was sent is of no use to anybody
         with CaptureQueriesContext(connection) as captured:
             endpoints_in_turn(turns, using="default")
@@ -418,6 +444,22 @@ def test_e58_what_was_sent_is_not_walked_past_where_all_became_due_at_once() -> 
 
     fetches = re.findall(r"Heap Fetches: (\d+)", plan)
     assert 0 < max(map(int, fetches)) < 100
+
+
+def wait_for_older_transactions() -> None:
+    """Wait until no transaction is open that began before, in other databases of the server too.
+
+    As long as there is one, PostgreSQL keeps what it could see.
+    """
+    until = time.monotonic() + 120
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+        [now] = cursor.fetchone()
+        oldest = 0
+        while oldest <= now:
+            assert time.monotonic() < until
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            [oldest] = cursor.fetchone()
 
 
 KEYS = [uuid.UUID(int=number) for number in range(1, 5)]

@@ -38,15 +38,27 @@ _PARTS = 200
 _NIL = uuid.UUID(int=0)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
-#: One endpoint's rows of a lane, the oldest first. Written like this for PostgreSQL only the
-#: index of both gives the order. If that of the lane would do as well, or that of the endpoint, a
-#: planner that believes it to have few rows may walk past all that wait for another.
+#: What waits of an endpoint in a lane, the first that is due before the others: who wants what is
+#: due reads as many as that from the beginning. Written like this for PostgreSQL only the index of
+#: all three columns gives the order, and its scan ends with the endpoint. If that of the lane would
+#: do, or that of the endpoint, a planner that takes the rows for few, as it does where it does not
+#: know the values, may walk past all that wait for others, once for each endpoint.
 _OF_ONE = {
-    "postgresql": "d.lane >= {0} AND d.lane <= {0} "
-    "AND d.endpoint_id >= {1} AND d.endpoint_id <= {1} "
-    "ORDER BY d.lane, d.endpoint_id, d.due_at"
+    "postgresql": "d.lane = {0} AND d.endpoint_id >= {1} AND d.endpoint_id <= {1} "
+    "AND d.due_at IS NOT NULL ORDER BY d.endpoint_id, d.due_at"
 }
-_OF_ONE_ELSEWHERE = "d.lane = {0} AND d.endpoint_id = {1} ORDER BY d.due_at"
+_OF_ONE_ELSEWHERE = (
+    "d.lane = {0} AND d.endpoint_id = {1} AND d.due_at IS NOT NULL ORDER BY d.due_at"
+)
+#: What waits in a lane of the endpoint after one; likewise. Elsewhere what makes a partial index
+#: usable would have a whole one walk over what is settled.
+_AFTER_ONE = {
+    "postgresql": "(d.lane, d.endpoint_id) > ({0}, {1}) AND d.lane <= {0} "
+    "AND d.due_at IS NOT NULL ORDER BY d.lane, d.endpoint_id",
+    "sqlite": "d.lane = {0} AND d.endpoint_id > {1} AND d.due_at IS NOT NULL "
+    "ORDER BY d.endpoint_id",
+}
+_AFTER_ONE_ELSEWHERE = "d.lane = {0} AND d.endpoint_id > {1} ORDER BY d.endpoint_id"
 
 _LANES = tuple(each.value for each in Delivery.Lane)
 
@@ -116,35 +128,24 @@ def endpoints_in_turn(turns: Turns, *, using: str) -> tuple[dict[int, list[uuid.
         For each lane the endpoints that have something due, and whether the round is over.
 
     """
-    connection = connections[using]
+    vendor = connections[using].vendor
     table, now = _table(using), _now(using)
-    # What makes a partial index usable would have a whole one walk over what is settled.
-    waits = "due_at IS NOT NULL AND " if connection.features.supports_partial_indexes else ""
-    of_one = _OF_ONE.get(connection.vendor, _OF_ONE_ELSEWHERE)
-    is_ranged = connection.vendor == "postgresql"
-    of_lane = "d.lane >= {0} AND d.lane <= {0}" if is_ranged else "d.lane = {0}"
-    order = "d.lane, d.endpoint_id" if is_ranged else "d.endpoint_id"
-    scans, selects, parameters = [], [], []
-    for lane in _LANES:
-        step = (
-            f"(SELECT d.endpoint_id FROM {table} d WHERE {waits}{of_lane.format(lane)} "  # noqa: S608  # names and numbers
-            f"AND d.endpoint_id > {{}} ORDER BY {order} LIMIT 1)"
-        )
-        scans.append(
-            f"t{lane}(id, n) AS (SELECT {step.format('%s')}, 1 UNION ALL "  # noqa: S608  # as above
-            f"SELECT {step.format(f't{lane}.id')}, t{lane}.n + 1 FROM t{lane} "
-            f"WHERE t{lane}.id IS NOT NULL AND t{lane}.n < {turns.visits})"
-        )
-        selects.append(
-            f"SELECT {lane}, id, n, (SELECT 1 FROM {table} d WHERE d.due_at <= {now} "  # noqa: S608  # as above
-            f"AND {of_one.format(lane, f't{lane}.id')} LIMIT 1) FROM t{lane} "
-            "WHERE id IS NOT NULL"
-        )
-        parameters.append(_key(turns.visited.get(lane, _NIL), using))
+    after_one = _AFTER_ONE.get(vendor, _AFTER_ONE_ELSEWHERE)
+    of_one = _OF_ONE.get(vendor, _OF_ONE_ELSEWHERE)
+    step = f"(SELECT d.endpoint_id FROM {table} d WHERE {after_one} LIMIT 1)"  # noqa: S608  # names
+    starts = " UNION ALL ".join(f"SELECT {lane} AS lane, %s AS id" for lane in _LANES)
+    statement = (
+        f"WITH RECURSIVE t(lane, id, n) AS (SELECT s.lane, {step.format('s.lane', 's.id')}, 1 "  # noqa: S608  # names and numbers
+        f"FROM ({starts}) s UNION ALL "
+        f"SELECT t.lane, {step.format('t.lane', 't.id')}, t.n + 1 "
+        f"FROM t WHERE t.id IS NOT NULL AND t.n < {turns.visits}) "
+        f"SELECT t.lane, t.id, t.n, (SELECT d.due_at <= {now} FROM {table} d "
+        f"WHERE {of_one.format('t.lane', 't.id')} LIMIT 1) FROM t WHERE t.id IS NOT NULL"
+    )
+    parameters = [_key(turns.visited.get(lane, _NIL), using) for lane in _LANES]
     turns.is_vain = turns.is_vain or not turns.visited
     turns.visited = {}
     found: dict[int, list[uuid.UUID]] = {lane: [] for lane in _LANES}
-    statement = f"WITH RECURSIVE {', '.join(scans)} {' UNION ALL '.join(selects)}"
     for lane, endpoint, place, is_due in _rows(using, statement, *parameters):
         if is_due:
             found[lane].append(_uuid(endpoint))
@@ -206,8 +207,9 @@ def _oldest(some: Sequence[tuple[uuid.UUID, int, int]], using: str) -> list[Due]
             "SELECT d.id, p.place, d.leased_at IS NOT NULL "  # noqa: S608  # a table's name
             "FROM unnest(%s::uuid[], %s::int[], %s::int[]) "
             "WITH ORDINALITY AS p(endpoint_id, lane, wanted, place) "
-            f"CROSS JOIN LATERAL (SELECT id, leased_at FROM {table} d WHERE d.due_at <= {now} AND "
-            f"{_OF_ONE['postgresql'].format('p.lane', 'p.endpoint_id')} LIMIT p.wanted) d",
+            f"CROSS JOIN LATERAL (SELECT id, leased_at, due_at FROM {table} d WHERE "
+            f"{_OF_ONE['postgresql'].format('p.lane', 'p.endpoint_id')} LIMIT p.wanted) d "
+            f"WHERE d.due_at <= {now}",
             *(list(column) for column in zip(*some, strict=True)),
         )
         # To read the keys of endpoints again for each row would cost more than all else here.
