@@ -61,6 +61,23 @@ def test_a_column_that_nobody_reads_is_updated_in_silence(deposit: Deposit) -> N
     assert events == []
 
 
+def test_rows_that_are_inserted_or_updated_are_told_apart(deposit: Deposit) -> None:
+    both = [
+        Deposit(pk=deposit.pk, tenant=deposit.tenant, amount=3),
+        Deposit(pk=deposit.pk + 1, tenant=deposit.tenant, amount=4),
+    ]
+    # Only some databases let one name the columns that no two rows share.
+    has_target = connection.features.supports_update_conflicts_with_target
+    target = {"unique_fields": ["id"]} if has_target else {}
+
+    Deposit.objects.bulk_create(both, update_conflicts=True, update_fields=["amount"], **target)
+
+    assert sorted((name, data["id"], data["amount"]) for name, data in said()) == [
+        ("deposit.created", deposit.pk + 1, "4.00"),
+        ("deposit.updated", deposit.pk, "3.00"),
+    ]
+
+
 def test_capture_can_be_turned_off(deposit: Deposit, settings: Any) -> None:
     settings.DRF_WEBHOOKS = {"CAPTURE_BULK": False}
 
