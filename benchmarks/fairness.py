@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="Of the busy tenant.")
     parser.add_argument("--count", type=int, default=3000, help="For the healthy, in each round.")
     parser.add_argument("--seconds", type=float, default=5, help="Of latency, in each round.")
+    parser.add_argument("--only", choices=("dead", "tenant"), help="One of the two cases.")
     parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -49,6 +50,8 @@ def main() -> None:
         ("an endpoint that never answers", options.waiting, "dead"),
         ("a tenant with very many events", options.events, "tenant"),
     ):
+        if options.only not in (None, bad):
+            continue
         case = f"{name}, {count} waiting"
         with _Side("none", 0) as plain, _Side(bad, count) as busy:
             _compare(case, options, plain, busy, is_dead=bad == "dead")
