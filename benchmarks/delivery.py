@@ -2,6 +2,7 @@
 
 A real ``webhooks_worker`` and a bare aiohttp client that posts the same bytes at the same
 concurrency take turns, round by round, so that the noise of the machine meets both alike.
+Where very many wait, the worker is stopped for each of the client's turns, by ``SIGSTOP``.
 Rates are from the first to the last arrival at a receiver in a process of its own; a CPU
 time is that of the whole process; statements are counted in the worker, without ``BEGIN`` and
 ``COMMIT``. Figures are medians of the rounds.
@@ -12,6 +13,7 @@ minutes.
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from typing import Any
 from benchmarks import bare, receiver, world
 from benchmarks.bare import Bare
 from benchmarks.processes import busy
-from benchmarks.receiver import Receiver
+from benchmarks.receiver import Arrivals, Receiver
 from benchmarks.world import Worker
 
 __all__ = ["Round", "deliver", "endpoints_of"]
@@ -33,6 +35,8 @@ _BODY = b'{"type":"core.deposit.updated","data":"' + b"x" * 1459 + b'"}'
 _ENDPOINTS = 100
 _IN_AIR = 100
 _SLOW_IN_AIR = 300
+#: How many each side sends in a turn where very many wait.
+_TURN = 10_000
 #: The bare client with asyncio's own event loop, and with the worker's.
 Clients = tuple[Bare, Bare]
 _CASES = ("few", "many", "settled", "latency", "slow", "sqlite")
@@ -87,9 +91,8 @@ def _many(options: Any, to: Receiver, clients: Clients) -> None:
     name = _name(f"{options.many} waiting")
     with endpoints_of(to) as endpoints, world.worker() as worker:
         memory: list[float] = []
-        ours, theirs = _take_turns(
-            max(1, options.rounds // 3), options.many, endpoints, worker, to, clients, memory
-        )
+        _take_turns(1, 1000, endpoints, worker, to, clients)  # opens connections
+        ours, theirs = _in_turns(options.many, endpoints, worker, to, clients, memory)
         most = worker.memory("VmHWM")
     _compare(name, ours, theirs, target=0.6)
     _say(f"{name}: most resident memory, MB", "≤ 120", most)
@@ -226,7 +229,6 @@ def _take_turns(
     worker: Worker,
     to: Receiver,
     clients: Clients,
-    memory: list[float] | None = None,
 ) -> tuple[list[Round], list[list[Round]]]:
     urls = [each.url for each in endpoints]
     ours: list[Round] = []
@@ -234,18 +236,72 @@ def _take_turns(
     for turn in range(rounds + 1):
         is_warm = turn > 0  # the first ones open connections
         some = count if is_warm else min(count, 1000)
-        mine = deliver(some, endpoints, worker, to, memory=memory if is_warm else None)
-        to.forget()
-        theirs_now = []
-        for each in clients:
-            cpu = each.post(urls, _BODY, count=min(some, 20_000), concurrency=_IN_AIR)
-            theirs_now.append(Round(to.arrivals().rate, cpu))
-            to.forget()
+        mine = deliver(some, endpoints, worker, to)
+        theirs_now = [_post(each, urls, some, to) for each in clients]
         if is_warm:
             ours.append(mine)
             for side, one in zip(theirs, theirs_now, strict=True):
                 side.append(one)
     return ours, theirs
+
+
+def _in_turns(
+    count: int,
+    endpoints: list[Any],
+    worker: Worker,
+    to: Receiver,
+    clients: Clients,
+    memory: list[float],
+) -> tuple[list[Round], list[list[Round]]]:
+    """Stop the worker again and again while it works off what waits, for the others to post."""
+    urls = [each.url for each in endpoints]
+    ours: list[Round] = []
+    theirs: list[list[Round]] = [[] for _ in clients]
+    world.empty()
+    to.forget()
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        world.fill(endpoints, _BODY, count=count)
+        while count > 0:
+            statements, cpu = worker.statements(), busy(worker.pid)
+            os.kill(worker.pid, signal.SIGCONT)
+            to.wait_for(min(count, _TURN), meanwhile=lambda: memory.append(worker.memory()))
+            os.kill(worker.pid, signal.SIGSTOP)
+            arrivals = _all_arrivals(to)
+            sent = len(arrivals.at)
+            count -= sent
+            mine = Round(
+                arrivals.rate,
+                (busy(worker.pid) - cpu) / sent,
+                (worker.statements() - statements) / sent,
+            )
+            theirs_now = [_post(each, urls, min(sent, _TURN), to) for each in clients]
+            # What is left for the last turn may be too little to tell anything.
+            if sent >= _TURN or not ours:
+                ours.append(mine)
+                for side, one in zip(theirs, theirs_now, strict=True):
+                    side.append(one)
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    world.wait_until_settled()
+    return ours, theirs
+
+
+def _all_arrivals(to: Receiver) -> Arrivals:
+    """Return what has come when nothing more does: some was on its way still."""
+    count = -1
+    while count != to.count():
+        count = to.count()
+        time.sleep(0.05)
+    return to.arrivals()
+
+
+def _post(client: Bare, urls: list[str], count: int, to: Receiver) -> Round:
+    to.forget()
+    cpu = client.post(urls, _BODY, count=count, concurrency=_IN_AIR)
+    done = Round(to.arrivals().rate, cpu)
+    to.forget()
+    return done
 
 
 def deliver(
@@ -254,7 +310,6 @@ def deliver(
     worker: Worker,
     to: Receiver,
     *,
-    memory: list[float] | None = None,
     keep: bool = False,
 ) -> Round:
     """Let some deliveries wait, and watch the worker."""
@@ -263,7 +318,7 @@ def deliver(
     to.forget()
     statements, cpu = worker.statements(), busy(worker.pid)
     world.fill(endpoints, _BODY, count=count)
-    to.wait_for(count, meanwhile=lambda: memory is None or memory.append(worker.memory()))
+    to.wait_for(count)
     world.wait_until_settled()
     return Round(
         to.arrivals().rate,
