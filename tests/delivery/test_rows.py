@@ -2,17 +2,24 @@
 
 import datetime as dt
 import json
+import uuid
 from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import QuerySet
 from django.test import override_settings
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drf_webhooks.delivery.formats import Format, Message
-from drf_webhooks.delivery.rows import Writer, as_json, json_writer
+from drf_webhooks.delivery.rows import Prepared, Writer, as_json, json_writer
+from drf_webhooks.delivery.subscribers import subscribers
+from drf_webhooks.encryption import opened
 from drf_webhooks.exceptions import FormatError
-from drf_webhooks.models import Attempt
+from drf_webhooks.models import Attempt, Endpoint, EndpointHealth
 from drf_webhooks.testing import deliver_now
 from tests.delivery.test_health_rows import make_endpoint, make_waiting
 
@@ -67,3 +74,37 @@ def test_what_is_no_text_in_the_reason_of_a_failure_is_stored_all_the_same() -> 
 
     attempt = Attempt.objects.get()
     assert (attempt.error, attempt.detail) == ("format_error", "no such file: ?\N{SNOWMAN}")
+
+
+@pytest.mark.django_db
+def test_a_query_is_compiled_once_where_keys_are_one_parameter() -> None:
+    first, second = make_endpoint(), make_endpoint()
+    asked: list[str] = []
+
+    def select(using: str) -> QuerySet[Endpoint, Any]:
+        asked.append(using)
+        return Endpoint.objects.using(using).values_list("pk", "url")
+
+    prepared = Prepared(select)
+    for some in ([first], [first, second], []):
+        keys = [each.pk for each in some]
+        found = set(prepared.among([*keys, uuid.uuid4()], using="default"))
+        assert found == {(each.pk, each.url) for each in some}
+
+    assert len(asked) == (1 if connection.vendor == "postgresql" else 3)
+
+
+@pytest.mark.django_db
+def test_what_is_compiled_once_tells_what_is_so_now() -> None:
+    one, other = make_endpoint(overrides={"RETRY_SCHEDULE": [5]}), make_endpoint()
+    before = subscribers({one.pk, other.pk}, using="default")
+    EndpointHealth.objects.update_or_create(
+        endpoint=one, defaults={"paused_until": timezone.now() + timedelta(hours=1)}
+    )
+    after = subscribers({one.pk, other.pk}, using="default")
+
+    assert before[one.pk].is_open
+    assert not after[one.pk].is_open
+    assert after[other.pk].is_open
+    assert after[one.pk].overrides == one.overrides
+    assert opened(after[one.pk].secret) == one.secret

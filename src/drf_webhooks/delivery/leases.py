@@ -14,7 +14,7 @@ from django.db.models.functions import Cast
 from drf_webhooks.clock import Clock, database_now
 from drf_webhooks.delivery.health_rows import Standing, begin_rounds, fill_rounds
 from drf_webhooks.delivery.lost import end_lost
-from drf_webhooks.delivery.rows import among, as_array
+from drf_webhooks.delivery.rows import Prepared, as_array
 from drf_webhooks.delivery.subscribers import Subscriber
 from drf_webhooks.delivery.turns import Due
 from drf_webhooks.encryption import Stored
@@ -267,11 +267,17 @@ def _taken(ids: Sequence[int], *, using: str, length: timedelta) -> list[_Taken]
         ]
 
 
+def _select(using: str) -> QuerySet[Event, Any]:
+    key = Cast("pk", TextField()) if _is_text(using) else F("pk")
+    return Event._base_manager.using(using).values_list(key, *_Event._fields[1:])
+
+
+_EVENTS = Prepared(_select)
+
+
 def _events(keys: set[Any], *, using: str) -> dict[Any, _Event]:
     """Read messages, one for all deliveries of an event; their keys are as those that are given."""
-    key = Cast("pk", TextField()) if _is_text(using) else F("pk")
-    rows = among(Event, keys, using=using).values_list(key, *_Event._fields[1:])
-    return {row[0]: _Event._make(row) for row in rows}
+    return {row[0]: _Event._make(row) for row in _EVENTS.among(keys, using=using)}
 
 
 def _bodies(keys: set[Any], *, using: str) -> defaultdict[Any, Any]:

@@ -4,10 +4,10 @@ import uuid
 from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from drf_webhooks.clock import Clock
-from drf_webhooks.delivery.rows import among
+from drf_webhooks.delivery.rows import Prepared
 from drf_webhooks.encryption import Stored
 from drf_webhooks.models import Endpoint
 
@@ -44,13 +44,20 @@ class Subscriber(NamedTuple):
         return each if self.concurrency is None else self.concurrency
 
 
+def _select(using: str) -> QuerySet[Endpoint, Any]:
+    is_paused = ExpressionWrapper(Q(health__paused_until__gt=Clock()), BooleanField())
+    rows = Endpoint._base_manager.using(using).annotate(is_paused=is_paused)
+    return rows.values_list(*Subscriber._fields)
+
+
+_SUBSCRIBERS = Prepared(_select)
+
+
 def subscribers(keys: set[uuid.UUID], *, using: str) -> dict[uuid.UUID, Subscriber]:
     """Read endpoints, with their health."""
     if not keys:
         return {}
-    is_paused = ExpressionWrapper(Q(health__paused_until__gt=Clock()), BooleanField())
-    rows = among(Endpoint, keys, using=using).annotate(is_paused=is_paused)
-    return {row[0]: Subscriber(*row) for row in rows.values_list(*Subscriber._fields)}
+    return {row[0]: Subscriber(*row) for row in _SUBSCRIBERS.among(keys, using=using)}
 
 
 def room_of(
