@@ -91,7 +91,7 @@ def _many(options: Any, to: Receiver, clients: Clients) -> None:
     name = _name(f"{options.many} waiting")
     with endpoints_of(to) as endpoints, world.worker() as worker:
         memory: list[float] = []
-        _take_turns(1, 1000, endpoints, worker, to, clients)  # opens connections
+        _take_turns(0, 1000, endpoints, worker, to, clients)  # opens connections
         ours, theirs = _in_turns(options.many, endpoints, worker, to, clients, memory)
         most = worker.memory("VmHWM")
     _compare(name, ours, theirs, target=0.6)

@@ -1,13 +1,16 @@
 """Rows as JSON: the same by each writer, and nothing in it that a database refuses."""
 
 import datetime as dt
+import gc
 import json
+import threading
 import uuid
+import weakref
 from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import QuerySet
 from django.test import override_settings
 from django.utils import timezone
@@ -92,6 +95,24 @@ def test_a_query_is_compiled_once_where_keys_are_one_parameter() -> None:
         assert found == {(each.pk, each.url) for each in some}
 
     assert len(asked) == (1 if connection.vendor == "postgresql" else 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_compiled_once_keeps_no_connection_of_a_thread_that_has_ended() -> None:
+    prepared = Prepared(lambda using: Endpoint.objects.using(using).values_list("pk", "url"))
+    kept: list[weakref.ref[object]] = []
+
+    def ask() -> None:
+        assert not list(prepared.among([uuid.uuid4()], using="default"))
+        kept.append(weakref.ref(connections["default"]))
+        connections.close_all()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    gc.collect()
+
+    assert [each() for each in kept] == [None]
 
 
 @pytest.mark.django_db

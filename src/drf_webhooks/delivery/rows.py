@@ -5,6 +5,7 @@ A parameter for each value of each row costs the driver more than sending the re
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from functools import cache, partial
 from importlib import import_module
@@ -89,7 +90,9 @@ class Prepared:
             return self._select(using).filter(pk__in=keys)
         if using not in self._compiled:
             self._compiled[using] = self._compile(using)
-        compiler, statement, parameters = self._compiled[using]
+        compiled, statement, parameters = self._compiled[using]
+        compiler = copy(compiled)
+        compiler.connection = connection
         array = as_array(keys)
         with connection.cursor() as cursor:
             cursor.execute(statement, [array if each is _KEYS else each for each in parameters])
@@ -101,6 +104,8 @@ class Prepared:
         keys = RawSQL(f"SELECT unnest(%s::{kind}[])", [_KEYS])  # noqa: S611  # a type of our own column
         compiler = rows.filter(pk__in=keys).query.get_compiler(using)
         statement, parameters = compiler.as_sql()
+        # It is kept for all threads, and would keep the connection of this one open.
+        compiler.connection = None
         return compiler, statement, parameters
 
 
